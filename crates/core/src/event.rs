@@ -1,0 +1,85 @@
+//! What a node tells its owner.
+//!
+//! Owns the event type only. Events are facts that happened, never requests for the same call.
+
+use crate::config::Path;
+use crate::peer::PeerKey;
+use core::time::Duration;
+use wiremesh_wire::{NodeId, Tai64n};
+
+/// Why a handshake attempt was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// No valid answer within `REKEY_ATTEMPT_TIME`: the peer is off, elsewhere, or refuses us.
+    NoAnswer,
+    /// The peer has no endpoint.
+    NoEndpoint,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Save this value durably before sending what comes next: every timestamp in use is smaller.
+    ReserveTimestamps(Tai64n),
+    /// Sealing for this peer works from now on.
+    SessionEstablished {
+        /// The peer.
+        peer: PeerKey,
+        /// Whether we sent the initiation.
+        initiator: bool,
+        /// Initiation to response; known to the initiator.
+        handshake_time: Option<Duration>,
+    },
+    /// The last session of the peer is gone.
+    SessionLost {
+        /// The peer.
+        peer: PeerKey,
+    },
+    /// A handshake attempt is over without a session.
+    HandshakeFailed {
+        /// The peer.
+        peer: PeerKey,
+        /// Why.
+        failure: HandshakeFailure,
+    },
+    /// Authenticated data came from another address: answers go there now.
+    EndpointChanged {
+        /// The peer.
+        peer: PeerKey,
+        /// The new path.
+        path: Path,
+    },
+    /// A stranger was let in under [`crate::Admission::AllowAll`].
+    PeerAdmitted {
+        /// The new provisional peer.
+        peer: PeerKey,
+        /// Its key.
+        node_id: NodeId,
+    },
+    /// A provisional peer is gone with its last session.
+    PeerForgotten {
+        /// Its handle, no longer valid.
+        peer: PeerKey,
+        /// Its key.
+        node_id: NodeId,
+    },
+    /// A stranger asks to come in: answer with [`crate::Node::admit`] or [`crate::Node::refuse`]
+    /// within 10 s.
+    AdmissionRequested {
+        /// Its key, authenticated.
+        node_id: NodeId,
+        /// Where it asks from; not proven beyond the handshake message.
+        path: Path,
+    },
+    /// A stranger was turned away; it got no answer.
+    Refused {
+        /// Its claimed key (not fully authenticated).
+        node_id: NodeId,
+        /// Where it asked from.
+        path: Path,
+    },
+    /// The wall clock went forward against the monotonic one: perhaps a restored snapshot. All
+    /// sessions were ended, so that no nonce can be used twice. Give fresh randomness to
+    /// [`crate::Node::reseed`].
+    ClockStepped,
+}

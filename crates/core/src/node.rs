@@ -1,0 +1,419 @@
+//! The node: construction, peers, commands and polls.
+//!
+//! Owns the table of peers and, in [`Shared`], everything that all peers share. Messages are
+//! handled in `node/handshake.rs` and `node/data.rs`, strangers in `node/admission.rs`, deadlines
+//! in `node/timeout.rs`.
+
+mod admission;
+mod data;
+mod handshake;
+mod shared;
+mod timeout;
+
+use crate::config::{AddPeerError, NodeConfig, Path, PeerConfig};
+use crate::counters::Counters;
+use crate::event::Event;
+use crate::peer::{Peer, PeerKey, PeerStats};
+use crate::status::{PeerState, PeerStatus};
+use admission::PendingAdmission;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use core::ops::Range;
+use core::time::Duration;
+use shared::Shared;
+use wiremesh_noise::{RemoteIdentity, Role};
+use wiremesh_wire::{Instant, InvalidNodeId, IpNet, NodeId, Now, PresharedKey, address};
+
+/// A datagram to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to, and from which address of ours.
+    pub path: Path,
+    /// The UDP payload.
+    pub datagram: Vec<u8>,
+}
+
+/// A packet that came out of the tunnel, in the buffer of its datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Whose session it came through; its source is among this peer's allowed IPs.
+    pub peer: PeerKey,
+    /// Where the IP packet lies in the datagram's buffer, padding cut off.
+    pub packet: Range<usize>,
+}
+
+/// Why a packet was not taken. The packet comes back to the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// The destination is in no peer's allowed IPs.
+    NoRoute(Vec<u8>),
+    /// Not an IP packet.
+    NotIp(Vec<u8>),
+    /// The peer's queue is full: offer it again after the session is there.
+    QueueFull(Vec<u8>),
+}
+
+/// Why [`Node::seal_packet`] could not seal at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// The handle names no peer.
+    UnknownPeer,
+    /// No session is live; a handshake was started. Give the packet to
+    /// [`Node::handle_packet`], which keeps it until there is one.
+    NoSession,
+}
+
+/// One WireGuard node, without I/O. See the crate documentation for how to drive it.
+pub struct Node {
+    peers: Peers,
+    shared: Shared,
+    pending_admissions: BTreeMap<NodeId, PendingAdmission>,
+    provisional_peers: u32,
+}
+
+/// The table of peers. Handles are an index and a generation.
+#[derive(Default)]
+struct Peers {
+    slots: Vec<(u32, Option<Box<Peer>>)>,
+    free: Vec<u32>,
+    by_id: BTreeMap<NodeId, PeerKey>,
+}
+
+impl Peers {
+    fn of(&mut self, key: PeerKey) -> Option<&mut Peer> {
+        match self.slots.get_mut(key.index()) {
+            Some((generation, Some(peer))) if *generation == key.generation() => Some(peer),
+            _ => None,
+        }
+    }
+
+    fn peek(&self, key: PeerKey) -> Option<&Peer> {
+        match self.slots.get(key.index()) {
+            Some((generation, Some(peer))) if *generation == key.generation() => Some(peer),
+            _ => None,
+        }
+    }
+
+    fn next_key(&mut self) -> PeerKey {
+        match self.free.last() {
+            Some(index) => PeerKey::new(*index, self.slots[*index as usize].0),
+            None => PeerKey::new(self.slots.len() as u32, 0),
+        }
+    }
+
+    fn insert(&mut self, peer: Box<Peer>) {
+        self.by_id.insert(peer.remote.node_id(), peer.key);
+        if self.free.last() == Some(&(peer.key.index() as u32)) {
+            self.free.pop();
+            let index = peer.key.index();
+            self.slots[index].1 = Some(peer);
+        } else {
+            self.slots.push((peer.key.generation(), Some(peer)));
+        }
+    }
+
+    fn remove(&mut self, key: PeerKey) -> Option<Box<Peer>> {
+        self.of(key)?;
+        let slot = &mut self.slots[key.index()];
+        slot.0 = slot.0.wrapping_add(1);
+        self.free.push(key.index() as u32);
+        let peer = slot.1.take();
+        if let Some(peer) = &peer {
+            self.by_id.remove(&peer.remote.node_id());
+        }
+        peer
+    }
+}
+
+impl Node {
+    /// Makes a node. `seed` is 32 bytes of the operating system's randomness; all secrets of the
+    /// node come from it, so it is used once and never stored.
+    ///
+    /// # Errors
+    ///
+    /// When the secret key has no valid public key (it is zero after clamping, never in practice).
+    pub fn new(config: NodeConfig, seed: [u8; 32], now: Now) -> Result<Self, InvalidNodeId> {
+        Ok(Self {
+            shared: Shared::new(config, seed, now)?,
+            peers: Peers::default(),
+            pending_admissions: BTreeMap::new(),
+            provisional_peers: 0,
+        })
+    }
+
+    /// Our own node id.
+    pub fn node_id(&self) -> NodeId {
+        self.shared.local.node_id()
+    }
+
+    /// Mixes fresh randomness of the host into the node's.
+    pub fn reseed(&mut self, now: Now, entropy: &[u8; 32]) {
+        self.shared.drbg.reseed(now, entropy);
+    }
+
+    /// Adds a peer. Nothing is sent until there is a reason to.
+    ///
+    /// # Errors
+    ///
+    /// [`AddPeerError`]; nothing has changed then.
+    pub fn add_peer(&mut self, now: Now, config: PeerConfig) -> Result<PeerKey, AddPeerError> {
+        if config.node_id == self.node_id() {
+            return Err(AddPeerError::OwnKey);
+        }
+        if self.peers.by_id.contains_key(&config.node_id) {
+            return Err(AddPeerError::Exists);
+        }
+        if self.peers.by_id.len() >= self.shared.limits.peers_max as usize {
+            return Err(AddPeerError::TooManyPeers);
+        }
+        let remote = RemoteIdentity::new(&self.shared.local, config.node_id);
+        self.insert_peer(now, config, remote)
+    }
+
+    fn insert_peer(
+        &mut self,
+        now: Now,
+        config: PeerConfig,
+        remote: RemoteIdentity,
+    ) -> Result<PeerKey, AddPeerError> {
+        let key = self.peers.next_key();
+        let overlay = address::overlay_address(&config.node_id);
+        let control = address::control_address(&config.node_id);
+        let own = [IpNet::host(overlay.into()), IpNet::host(control.into())];
+        let mut added: Vec<IpNet> = Vec::new();
+        for net in own.iter().chain(&config.allowed_ips) {
+            if let Err(overlap) = self.shared.allowed.insert(*net, key) {
+                added
+                    .iter()
+                    .for_each(|net| self.shared.allowed.remove(net, key));
+                return Err(AddPeerError::Overlap(overlap));
+            }
+            added.push(*net);
+        }
+        let mut peer = Box::new(Peer {
+            key,
+            remote,
+            psk: config.preshared_key,
+            psk_epoch: 0,
+            path: config.endpoint.map(Path::to),
+            overlay,
+            control,
+            allowed_ips: config.allowed_ips.into_boxed_slice(),
+            persistent_keepalive: config.persistent_keepalive,
+            persistent_due: config.persistent_keepalive.map(|_| now.instant),
+            greatest_timestamp: None,
+            last_initiation_received: None,
+            last_initiation_sent: None,
+            provisional: None,
+            link: None,
+            scheduled: None,
+            stats: PeerStats::default(),
+        });
+        self.shared.schedule(&mut peer);
+        self.peers.insert(peer);
+        Ok(key)
+    }
+
+    /// Removes a peer with its sessions, staged packets and allowed IPs.
+    pub fn remove_peer(&mut self, key: PeerKey) -> bool {
+        let Some(mut peer) = self.peers.remove(key) else {
+            return false;
+        };
+        if peer.provisional.is_some() {
+            self.provisional_peers -= 1;
+        }
+        self.shared.forget(&mut peer);
+        true
+    }
+
+    /// The peer with this key, if there is one.
+    pub fn peer_by_id(&self, id: &NodeId) -> Option<PeerKey> {
+        self.peers.by_id.get(id).copied()
+    }
+
+    /// The peer whose allowed IPs hold this address.
+    pub fn peer_by_address(&self, address: IpAddr) -> Option<PeerKey> {
+        self.shared.allowed.lookup(address)
+    }
+
+    /// The key of a peer.
+    pub fn node_id_of(&self, key: PeerKey) -> Option<NodeId> {
+        self.peers.peek(key).map(|peer| peer.remote.node_id())
+    }
+
+    /// All peers, ordered by key.
+    pub fn peers(&self) -> impl Iterator<Item = PeerKey> + '_ {
+        self.peers.by_id.values().copied()
+    }
+
+    /// Sets where a peer is reached. A live session goes on there.
+    pub fn set_endpoint(&mut self, key: PeerKey, endpoint: SocketAddr) -> bool {
+        let Some(peer) = self.peers.of(key) else {
+            return false;
+        };
+        peer.path = Some(Path::to(endpoint));
+        true
+    }
+
+    /// Changes the preshared key in place: live sessions stay, the next handshake uses the new
+    /// one. `epoch` marks every session made from now on.
+    pub fn set_preshared_key(&mut self, key: PeerKey, psk: PresharedKey, epoch: u32) -> bool {
+        let Some(peer) = self.peers.of(key) else {
+            return false;
+        };
+        peer.psk = psk;
+        peer.psk_epoch = epoch;
+        true
+    }
+
+    /// Sets or ends the persistent keepalive of a peer.
+    pub fn set_persistent_keepalive(&mut self, now: Now, key: PeerKey, every: Option<Duration>) {
+        if let Some(peer) = self.peers.of(key) {
+            peer.persistent_keepalive = every;
+            peer.persistent_due = every.map(|_| now.instant);
+            self.shared.schedule(peer);
+        }
+    }
+
+    /// Forgets which of our addresses each peer used, and sends a keepalive on every live
+    /// session: for when an address or socket of ours has changed, so that peers learn of it.
+    pub fn on_local_address_changed(&mut self, now: Now) {
+        let keys: Vec<PeerKey> = self.peers().collect();
+        for key in keys {
+            if let Some(peer) = self.peers.of(key) {
+                if let Some(path) = &mut peer.path {
+                    path.local = None;
+                }
+                if peer
+                    .link
+                    .as_ref()
+                    .is_some_and(|link| link.sessions.peek_current().is_some())
+                {
+                    self.shared.send_keepalive(now, peer);
+                    self.shared.schedule(peer);
+                }
+            }
+        }
+    }
+
+    /// Forgets the local address of the paths to `remote`: sending from it failed.
+    pub fn forget_local_address(&mut self, key: PeerKey) {
+        if let Some(path) = self.peers.of(key).and_then(|peer| peer.path.as_mut()) {
+            path.local = None;
+        }
+    }
+
+    /// Starts a handshake unless a session is live or one is under way.
+    pub fn connect(&mut self, now: Now, key: PeerKey) -> bool {
+        let Some(peer) = self.peers.of(key) else {
+            return false;
+        };
+        peer.stats.gave_up = false;
+        if !self.shared.has_live_session(now, peer) {
+            self.shared.initiate(now, peer);
+            self.shared.schedule(peer);
+        }
+        true
+    }
+
+    /// Starts a handshake even if a session is live, at least 40 ms after the last initiation.
+    pub fn rekey(&mut self, now: Now, key: PeerKey) -> bool {
+        let Some(peer) = self.peers.of(key) else {
+            return false;
+        };
+        self.shared.initiate_soon(now, peer);
+        self.shared.schedule(peer);
+        true
+    }
+
+    /// Whether a packet to this peer can be sealed at once.
+    pub fn is_ready(&self, now: Now, key: PeerKey) -> bool {
+        self.peers
+            .peek(key)
+            .and_then(|peer| peer.link.as_ref()?.sessions.peek_current())
+            .is_some_and(|session| !session.is_expired(now.instant))
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.shared.events.pop_front()
+    }
+
+    /// The next datagram to send. Call it only while the socket can take more.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.shared.transmits.pop_front()
+    }
+
+    /// When [`Node::handle_timeout`] is to be called next. It may be a little early, never late.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let pending = self.pending_admissions.values().map(|p| p.expires_at).min();
+        match (self.shared.wheel.next_deadline(), pending) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// What was dropped and counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// A snapshot of one peer.
+    pub fn status(&self, now: Now, key: PeerKey) -> Option<PeerStatus> {
+        let peer = self.peers.peek(key)?;
+        let link = peer.link.as_deref();
+        let live = link
+            .and_then(|link| link.sessions.peek_current())
+            .filter(|session| !session.is_expired(now.instant));
+        let last_received = peer
+            .stats
+            .last_received
+            .map(|at| now.instant.saturating_since(at));
+        Some(PeerStatus {
+            node_id: peer.remote.node_id(),
+            overlay: peer.overlay,
+            path: peer.path,
+            allowed_ips: peer.allowed_ips.clone(),
+            state: state_of(peer, live.is_some(), now),
+            provisional: peer.provisional.is_some(),
+            session_age: live.map(|session| now.instant.saturating_since(session.birth)),
+            initiator: live.map(|session| session.role == Role::Initiator),
+            session_psk_epoch: live.map(|session| session.psk_epoch),
+            last_handshake: peer.stats.last_handshake,
+            handshake_time: peer.stats.last_handshake_time,
+            rx_bytes: peer.stats.rx_bytes,
+            tx_bytes: peer.stats.tx_bytes,
+            last_received,
+        })
+    }
+}
+
+/// A peer that owes us an answer for this long is shown as silent, session or not.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
+
+fn state_of(peer: &Peer, live: bool, now: Now) -> PeerState {
+    let Some(link) = peer.link.as_deref() else {
+        return if peer.stats.gave_up {
+            PeerState::NoAnswer
+        } else {
+            PeerState::Idle
+        };
+    };
+    // `no_answer` was armed 15 s (and jitter) ahead by data that nothing has answered since.
+    let owed = link.timers.no_answer.is_some_and(|at| {
+        at.saturating_since(now.instant) < Duration::from_secs(15).saturating_sub(SILENT_AFTER)
+    });
+    let rekey_unanswered = link
+        .attempt_began
+        .is_some_and(|began| now.instant.saturating_since(began) >= SILENT_AFTER);
+    match () {
+        () if live && (owed || rekey_unanswered) => PeerState::Silent,
+        () if live => PeerState::Connected,
+        () if link.pending.is_some() || link.attempt_began.is_some() => PeerState::Handshaking,
+        () if link.sessions.has_next() => PeerState::AwaitingConfirmation,
+        () if peer.stats.gave_up => PeerState::NoAnswer,
+        () => PeerState::Idle,
+    }
+}

@@ -1,0 +1,115 @@
+//! Strangers: keys that no peer of ours has.
+//!
+//! A stranger that is refused leaves no state and gets no answer. One that is let in is
+//! provisional: bounded in number, gone with its last session, and gone after 10 s unless it shows
+//! that it received our response (a replayed initiation never does).
+
+use super::Node;
+use crate::config::{AddPeerError, Admission, Path, PeerConfig};
+use crate::counters::DropReason;
+use crate::event::Event;
+use crate::peer::{PeerKey, Provisional};
+use alloc::vec::Vec;
+use core::time::Duration;
+use wiremesh_noise::{AuthenticatedInitiation, OpenedInitiation, RemoteIdentity};
+use wiremesh_wire::{Instant, NodeId, Now};
+
+/// How long a question to the application stays open, and an unconfirmed stranger is kept.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An authenticated initiation that waits for the application's word.
+pub(super) struct PendingAdmission {
+    initiation: AuthenticatedInitiation,
+    path: Path,
+    pub(super) expires_at: Instant,
+}
+
+impl Node {
+    pub(super) fn handle_stranger(&mut self, now: Now, path: Path, opened: OpenedInitiation) {
+        let node_id = opened.peer();
+        if node_id == self.node_id() {
+            return self.shared.counters.drop_for(DropReason::HandshakeInvalid);
+        }
+        let room = match self.shared.admission {
+            Admission::AllowList => {
+                self.shared.push_event(Event::Refused { node_id, path });
+                return self.shared.counters.drop_for(DropReason::NotAdmitted);
+            }
+            Admission::AllowAll { provisional_max } => {
+                self.provisional_peers < provisional_max
+                    && self.peers.by_id.len() < self.shared.limits.peers_max as usize
+            }
+            Admission::Ask { pending_max } => {
+                self.pending_admissions.len() < pending_max as usize
+                    || self.pending_admissions.contains_key(&node_id)
+            }
+        };
+        if !room {
+            return self.shared.counters.drop_for(DropReason::LimitReached);
+        }
+        let remote = RemoteIdentity::new(&self.shared.local, node_id);
+        let Ok(initiation) = opened.authenticate(&remote) else {
+            return self.shared.counters.drop_for(DropReason::HandshakeInvalid);
+        };
+        if let Admission::Ask { .. } = self.shared.admission {
+            return self.ask(now, path, node_id, initiation);
+        }
+        let Ok(key) = self.insert_peer(now, PeerConfig::new(node_id), remote) else {
+            return self.shared.counters.drop_for(DropReason::LimitReached);
+        };
+        self.provisional_peers += 1;
+        let Some(peer) = self.peers.of(key) else {
+            return;
+        };
+        peer.provisional = Some(Provisional::UnconfirmedUntil(now.instant + PATIENCE));
+        self.shared
+            .push_event(Event::PeerAdmitted { peer: key, node_id });
+        self.shared.accept_initiation(now, path, peer, &initiation);
+    }
+
+    fn ask(&mut self, now: Now, path: Path, node_id: NodeId, initiation: AuthenticatedInitiation) {
+        let expires_at = now.instant + PATIENCE;
+        let asked = PendingAdmission {
+            initiation,
+            path,
+            expires_at,
+        };
+        if self.pending_admissions.insert(node_id, asked).is_none() {
+            self.shared
+                .push_event(Event::AdmissionRequested { node_id, path });
+        }
+    }
+
+    /// Lets a stranger in that asked, as the peer that `config` describes, and answers its
+    /// initiation if it is still there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::add_peer`].
+    pub fn admit(&mut self, now: Now, config: PeerConfig) -> Result<PeerKey, AddPeerError> {
+        let asked = self.pending_admissions.remove(&config.node_id);
+        let key = self.add_peer(now, config)?;
+        if let (Some(asked), Some(peer)) = (asked, self.peers.of(key)) {
+            self.shared
+                .accept_initiation(now, asked.path, peer, &asked.initiation);
+        }
+        Ok(key)
+    }
+
+    /// Turns a stranger away that asked. It gets no answer and leaves no state.
+    pub fn refuse(&mut self, node_id: &NodeId) {
+        if self.pending_admissions.remove(node_id).is_some() {
+            self.shared.counters.drop_for(DropReason::NotAdmitted);
+        }
+    }
+
+    pub(super) fn expire_admissions(&mut self, now: Now) {
+        let late: Vec<NodeId> = self
+            .pending_admissions
+            .iter()
+            .filter(|(_, asked)| now.instant >= asked.expires_at)
+            .map(|(node_id, _)| *node_id)
+            .collect();
+        late.iter().for_each(|node_id| self.refuse(node_id));
+    }
+}

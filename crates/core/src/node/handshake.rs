@@ -1,0 +1,326 @@
+//! Handshake messages: sending initiations and responses, receiving all three kinds.
+//!
+//! Order of cost for what comes in: `mac1` (one hash), cookie (one hash), then curve operations.
+//! Failed validation changes no state. Source: WireGuard paper sections 5.3 and 5.4.
+
+use super::shared::Shared;
+use super::{Node, Peers};
+use crate::config::Path;
+use crate::counters::DropReason;
+use crate::event::{Event, HandshakeFailure};
+use crate::peer::{Peer, PeerKey, PendingHandshake, Provisional};
+use crate::sessions::{Session, Slot};
+use crate::timers::JITTER_MAX;
+use alloc::boxed::Box;
+use core::time::Duration;
+use wiremesh_noise::constants::REKEY_TIMEOUT;
+use wiremesh_noise::{
+    AuthenticatedInitiation, create_initiation, open_initiation, set_mac2, verify_mac1,
+};
+use wiremesh_wire::{CookieReply, HandshakeInitiation, HandshakeResponse, Now};
+
+/// Least time between two initiations to one peer: the Linux implementation rounds timestamps to
+/// 16.8 ms and accepts 50 initiations a second from one peer.
+const INITIATIONS_APART: Duration = Duration::from_millis(40);
+
+/// Least time between two initiations of one peer that we answer.
+const INITIATIONS_ACCEPTED_APART: Duration = Duration::from_millis(20);
+
+/// Where a pending handshake or session is found by its index.
+enum Found {
+    Pending,
+    Session(Slot),
+}
+
+impl Shared {
+    pub(super) fn has_live_session(&self, now: Now, peer: &Peer) -> bool {
+        peer.link
+            .as_ref()
+            .and_then(|link| link.sessions.peek_current())
+            .is_some_and(|session| !session.is_expired(now.instant))
+    }
+
+    /// Starts a handshake unless one is under way. With a live session, not within
+    /// `REKEY_TIMEOUT` of the last initiation; without one, as soon as 40 ms allow.
+    pub(super) fn initiate(&mut self, now: Now, peer: &mut Peer) {
+        let recently = peer
+            .last_initiation_sent
+            .is_some_and(|at| now.instant.saturating_since(at) < REKEY_TIMEOUT);
+        if recently && self.has_live_session(now, peer) {
+            return;
+        }
+        self.initiate_soon(now, peer);
+    }
+
+    /// Starts a handshake unless one is under way, at once or when 40 ms have passed.
+    pub(super) fn initiate_soon(&mut self, now: Now, peer: &mut Peer) {
+        if peer.link().pending.is_some() {
+            return;
+        }
+        peer.link().attempt_began.get_or_insert(now.instant);
+        let earliest = peer.last_initiation_sent.map(|at| at + INITIATIONS_APART);
+        match earliest {
+            Some(at) if now.instant < at => peer.link().timers.deferred_initiation = Some(at),
+            _ => self.send_initiation(now, peer),
+        }
+    }
+
+    /// Sends an initiation now; an earlier one that waits for its response is given up.
+    pub(super) fn send_initiation(&mut self, now: Now, peer: &mut Peer) {
+        let Some(path) = peer.path else {
+            self.push_event(Event::HandshakeFailed {
+                peer: peer.key,
+                failure: HandshakeFailure::NoEndpoint,
+            });
+            return;
+        };
+        if let Some(old) = peer.link().pending.take() {
+            self.indices.remove(&old.local_index);
+        }
+        let local_index = self.bind_index(now, peer.key);
+        let ephemeral = self.drbg.draw32(now);
+        let timestamp = self.next_timestamp(now);
+        let (message, state) = create_initiation(
+            &self.local,
+            &peer.remote,
+            *ephemeral,
+            local_index,
+            timestamp,
+        );
+        let mut datagram = message.emit().to_vec();
+        let link = peer.link.get_or_insert_default();
+        if let Some(cookie) = link.cookie.cookie(now.instant) {
+            set_mac2(&mut datagram, &cookie);
+        }
+        link.cookie.on_sent(&message.mac1);
+        let retry_at = now.instant + REKEY_TIMEOUT + self.jitter.up_to(JITTER_MAX);
+        link.pending = Some(Box::new(PendingHandshake {
+            state,
+            local_index,
+            sent_at: now.instant,
+            retry_at,
+        }));
+        link.attempt_began.get_or_insert(now.instant);
+        link.timers.deferred_initiation = None;
+        peer.last_initiation_sent = Some(now.instant);
+        peer.stats.tx_bytes += HandshakeInitiation::LEN as u64;
+        peer.on_traversal(now.instant);
+        self.push_transmit(path, datagram);
+    }
+
+    /// Answers an authenticated, fresh initiation. The answer goes to where it came from; the
+    /// endpoint moves only when data follows on the new session.
+    pub(super) fn accept_initiation(
+        &mut self,
+        now: Now,
+        path: Path,
+        peer: &mut Peer,
+        initiation: &AuthenticatedInitiation,
+    ) {
+        let local_index = self.bind_index(now, peer.key);
+        let ephemeral = self.drbg.draw32(now);
+        let answer = initiation.respond(&peer.psk, &ephemeral, local_index);
+        let Ok((message, keys)) = answer else {
+            self.indices.remove(&local_index);
+            self.counters.drop_for(DropReason::HandshakeInvalid);
+            return;
+        };
+        peer.greatest_timestamp = Some(initiation.timestamp());
+        peer.last_initiation_received = Some(now.instant);
+        peer.path.get_or_insert(path);
+        let session = Session::new(keys, now.instant, peer.psk_epoch);
+        let link = peer.link.get_or_insert_default();
+        link.sessions.add(session, false, |index| {
+            self.indices.remove(&index);
+        });
+        let mut datagram = message.emit().to_vec();
+        if let Some(cookie) = link.cookie.cookie(now.instant) {
+            set_mac2(&mut datagram, &cookie);
+        }
+        link.cookie.on_sent(&message.mac1);
+        peer.stats.rx_bytes += HandshakeInitiation::LEN as u64;
+        peer.stats.tx_bytes += HandshakeResponse::LEN as u64;
+        peer.stats.last_received = Some(now.instant);
+        peer.on_traversal(now.instant);
+        self.push_transmit(path, datagram);
+        self.schedule(peer);
+    }
+
+    /// Whether a handshake message may go on: `mac1`, then under load cookie and rate.
+    fn admit_message(
+        &mut self,
+        now: Now,
+        path: Path,
+        bytes: &[u8],
+        (sender, mac1): (u32, &[u8; 16]),
+    ) -> bool {
+        if !verify_mac1(&self.local, bytes) {
+            self.counters.drop_for(DropReason::Mac1);
+            return false;
+        }
+        if !self.load.on_handshake_message(now.instant) {
+            return true;
+        }
+        if self.cookies.needs_secret(now.instant) {
+            let secret = *self.drbg.draw32(now);
+            self.cookies.renew_secret(secret, now.instant);
+        }
+        if self.cookies.verify_mac2(bytes, path.remote, now.instant) {
+            if self.load.allow_source(now.instant, path.remote.ip()) {
+                return true;
+            }
+            self.counters.drop_for(DropReason::RateLimited);
+            return false;
+        }
+        let nonce = self.drbg.draw24(now);
+        let reply = self.cookies.make_reply(sender, nonce, mac1, path.remote);
+        self.counters.drop_for(DropReason::CookieDemanded);
+        if self.push_transmit(path, reply.emit().to_vec()) {
+            self.counters.cookies_sent += 1;
+        }
+        false
+    }
+
+    fn find(&mut self, peers: &Peers, index: u32) -> Option<(PeerKey, Found)> {
+        let key = *self.indices.get(&index)?;
+        let link = peers.peek(key)?.link.as_deref()?;
+        if link
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.local_index == index)
+        {
+            return Some((key, Found::Pending));
+        }
+        link.sessions
+            .slot_of(index)
+            .map(|slot| (key, Found::Session(slot)))
+    }
+}
+
+impl Node {
+    pub(super) fn handle_initiation(
+        &mut self,
+        now: Now,
+        path: Path,
+        bytes: &[u8],
+        message: &HandshakeInitiation,
+    ) {
+        if !self
+            .shared
+            .admit_message(now, path, bytes, (message.sender, &message.mac1))
+        {
+            return;
+        }
+        let Ok(opened) = open_initiation(&self.shared.local, message) else {
+            return self.shared.counters.drop_for(DropReason::HandshakeInvalid);
+        };
+        let known = self.peers.by_id.get(&opened.peer()).copied();
+        let Some(peer) = known.and_then(|key| self.peers.of(key)) else {
+            return self.handle_stranger(now, path, opened);
+        };
+        let Ok(initiation) = opened.authenticate(&peer.remote) else {
+            return self.shared.counters.drop_for(DropReason::HandshakeInvalid);
+        };
+        if peer
+            .greatest_timestamp
+            .is_some_and(|greatest| initiation.timestamp() <= greatest)
+        {
+            return self.shared.counters.drop_for(DropReason::HandshakeReplayed);
+        }
+        let too_soon = |at| now.instant.saturating_since(at) < INITIATIONS_ACCEPTED_APART;
+        if peer.last_initiation_received.is_some_and(too_soon) {
+            return self.shared.counters.drop_for(DropReason::HandshakeFlood);
+        }
+        self.shared.accept_initiation(now, path, peer, &initiation);
+    }
+
+    pub(super) fn handle_response(
+        &mut self,
+        now: Now,
+        path: Path,
+        bytes: &[u8],
+        message: &HandshakeResponse,
+    ) {
+        if !self
+            .shared
+            .admit_message(now, path, bytes, (message.sender, &message.mac1))
+        {
+            return;
+        }
+        let Some((key, Found::Pending)) = self.shared.find(&self.peers, message.receiver) else {
+            return self.shared.counters.drop_for(DropReason::UnknownIndex);
+        };
+        let Some(peer) = self.peers.of(key) else {
+            return;
+        };
+        let (psk, epoch) = (&peer.psk, peer.psk_epoch);
+        let Some(link) = peer.link.as_deref_mut() else {
+            return;
+        };
+        let Some(pending) = link.pending.as_deref() else {
+            return;
+        };
+        let answer = pending
+            .state
+            .consume_response(&self.shared.local, message, psk);
+        let Ok(keys) = answer else {
+            // The pending handshake stays: anyone can send a bad response.
+            return self.shared.counters.drop_for(DropReason::HandshakeInvalid);
+        };
+        let handshake_time = now.instant.saturating_since(pending.sent_at);
+        self.shared.indices.remove(&pending.local_index);
+        self.shared.indices.insert(keys.local_index, key);
+        link.pending = None;
+        link.attempt_began = None;
+        link.timers.on_received();
+        // Of two handshakes that crossed, the one of the smaller node id wins on both sides.
+        let keep_next = peer.remote.node_id() < self.shared.local.node_id();
+        link.sessions
+            .add(Session::new(keys, now.instant, epoch), keep_next, |index| {
+                self.shared.indices.remove(&index);
+            });
+        peer.path = Some(path);
+        peer.provisional = peer.provisional.map(|_| Provisional::Confirmed);
+        peer.stats.rx_bytes += HandshakeResponse::LEN as u64;
+        peer.stats.last_handshake = Some(now.unix);
+        peer.stats.last_handshake_time = Some(handshake_time);
+        peer.stats.last_received = Some(now.instant);
+        peer.stats.gave_up = false;
+        peer.on_traversal(now.instant);
+        self.shared.counters.handshakes += 1;
+        self.shared.push_event(Event::SessionEstablished {
+            peer: key,
+            initiator: true,
+            handshake_time: Some(handshake_time),
+        });
+        // The responder may use the session only after our first data: send some now.
+        if !self.shared.flush_staged(now, peer) {
+            self.shared.send_keepalive(now, peer);
+        }
+        self.shared.schedule(peer);
+    }
+
+    pub(super) fn handle_cookie_reply(&mut self, now: Now, message: &CookieReply) {
+        let found = self.shared.find(&self.peers, message.receiver);
+        let handshake = matches!(
+            found,
+            Some((_, Found::Pending | Found::Session(Slot::Next)))
+        );
+        let Some((key, _)) = found.filter(|_| handshake) else {
+            return self.shared.counters.drop_for(DropReason::UnknownIndex);
+        };
+        let Some(peer) = self.peers.of(key) else {
+            return;
+        };
+        let Some(link) = peer.link.as_deref_mut() else {
+            return;
+        };
+        if link
+            .cookie
+            .consume_reply(message, &peer.remote, now.instant)
+            .is_err()
+        {
+            self.shared.counters.drop_for(DropReason::CookieInvalid);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What all peers of a node share: identity, randomness, indices, queues, the wheel.
+//!
+//! Owns the ways to draw an index or a timestamp, to queue a datagram or an event, and to schedule
+//! a peer. Everything here has a limit; what does not fit is dropped and counted.
+
+use super::Transmit;
+use crate::allowed_ips::AllowedIps;
+use crate::config::{Admission, Limits, NodeConfig, Path};
+use crate::counters::{Counters, DropReason};
+use crate::drbg::{Drbg, Jitter};
+use crate::event::Event;
+use crate::load::Load;
+use crate::peer::{Peer, PeerKey};
+use crate::wheel::Wheel;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::hash::{BuildHasherDefault, Hasher};
+use core::time::Duration;
+use hashbrown::HashMap;
+use wiremesh_noise::{CookieChecker, LocalIdentity};
+use wiremesh_wire::{Instant, InvalidNodeId, IpNet, Now, Tai64n, UnixTime};
+
+/// Our indices are random already, so one multiplication spreads them.
+#[derive(Default)]
+pub(super) struct IndexHasher(u64);
+
+impl Hasher for IndexHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, index: u32) {
+        self.0 = (self.0 ^ u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// Everything of a node that is not a peer.
+pub(super) struct Shared {
+    pub(super) local: LocalIdentity,
+    pub(super) admission: Admission,
+    pub(super) limits: Limits,
+    pub(super) mtu_bytes: usize,
+    pub(super) drbg: Drbg,
+    pub(super) jitter: Jitter,
+    pub(super) allowed: AllowedIps,
+    pub(super) indices: HashMap<u32, PeerKey, BuildHasherDefault<IndexHasher>>,
+    pub(super) wheel: Wheel,
+    pub(super) load: Load,
+    pub(super) cookies: CookieChecker,
+    pub(super) transmits: VecDeque<Transmit>,
+    pub(super) events: VecDeque<Event>,
+    pub(super) counters: Counters,
+    last_timestamp: Option<Tai64n>,
+    reserved: Option<Tai64n>,
+    clock_offset: Duration,
+}
+
+/// How far ahead timestamps are reserved on disk, so that it is written rarely.
+const RESERVE: Duration = Duration::from_secs(60);
+
+/// A jump of the wall clock against the monotonic one that ends all sessions.
+const CLOCK_STEP: Duration = Duration::from_secs(30);
+
+impl Shared {
+    pub(super) fn new(config: NodeConfig, seed: [u8; 32], now: Now) -> Result<Self, InvalidNodeId> {
+        let mut drbg = Drbg::new(seed);
+        let jitter_seed = u64::from(drbg.draw_u32(now));
+        let cookie_secret = *drbg.draw32(now);
+        let local = LocalIdentity::new(config.secret_key)?;
+        Ok(Self {
+            cookies: CookieChecker::new(&local, cookie_secret, now.instant),
+            local,
+            admission: config.admission,
+            limits: config.limits,
+            mtu_bytes: usize::from(config.mtu_bytes),
+            drbg,
+            jitter: Jitter::new(jitter_seed),
+            allowed: AllowedIps::default(),
+            indices: HashMap::default(),
+            wheel: Wheel::new(now.instant),
+            load: Load::new(config.limits.handshakes_per_second_max, now.instant),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            last_timestamp: config.timestamp_floor,
+            reserved: config.timestamp_floor,
+            clock_offset: offset_of(now),
+        })
+    }
+
+    /// Draws an index that nothing of ours uses, and binds it to the peer.
+    pub(super) fn bind_index(&mut self, now: Now, peer: PeerKey) -> u32 {
+        loop {
+            let index = self.drbg.draw_u32(now);
+            if !self.indices.contains_key(&index) {
+                self.indices.insert(index, peer);
+                return index;
+            }
+        }
+    }
+
+    /// The timestamp of our next initiation: the clock, or just above the last one if the clock
+    /// went back. Rounded to 2^24 ns, as the Linux implementation does, to tell less of the clock.
+    pub(super) fn next_timestamp(&mut self, now: Now) -> Tai64n {
+        let since = now.unix.as_duration();
+        let nanos = since.subsec_nanos() & !0x00ff_ffff;
+        let clock = Tai64n::from_unix(UnixTime::from_secs_nanos(since.as_secs(), nanos));
+        let ahead = self.last_timestamp.is_some_and(|last| clock <= last);
+        let timestamp = match self.last_timestamp {
+            Some(last) if ahead => last.next(),
+            _ => clock,
+        };
+        self.last_timestamp = Some(timestamp);
+        if self.reserved.is_none_or(|reserved| timestamp >= reserved) {
+            // Ahead of the clock a small step does, so that restarts do not run away from it.
+            let step = if ahead {
+                Duration::from_secs(1)
+            } else {
+                RESERVE
+            };
+            let reserved = plus(timestamp, step);
+            self.reserved = Some(reserved);
+            self.push_event(Event::ReserveTimestamps(reserved));
+        }
+        timestamp
+    }
+
+    /// Whether the wall clock went forward by a step since the last call.
+    pub(super) fn clock_stepped(&mut self, now: Now) -> bool {
+        let offset = offset_of(now);
+        let stepped = offset > self.clock_offset + CLOCK_STEP;
+        self.clock_offset = offset;
+        stepped
+    }
+
+    pub(super) fn push_event(&mut self, event: Event) {
+        if self.events.len() < self.limits.events_max {
+            self.events.push_back(event);
+        } else {
+            self.counters.drop_for(DropReason::EventsFull);
+        }
+    }
+
+    /// Queues a datagram; `false` if there is no room.
+    pub(super) fn push_transmit(&mut self, path: Path, datagram: Vec<u8>) -> bool {
+        if self.transmits.len() >= self.limits.transmits_max {
+            self.counters.drop_for(DropReason::LimitReached);
+            return false;
+        }
+        self.transmits.push_back(Transmit { path, datagram });
+        true
+    }
+
+    /// Makes sure that the wheel looks at the peer by its next deadline.
+    pub(super) fn schedule(&mut self, peer: &mut Peer) {
+        if let Some(deadline) = peer.next_deadline() {
+            if peer.scheduled.is_none_or(|at| deadline < at) {
+                peer.scheduled = Some(deadline);
+                self.wheel.insert(deadline, peer.key);
+            }
+        }
+    }
+
+    /// Frees what the node holds for a peer that is being removed.
+    pub(super) fn forget(&mut self, peer: &mut Peer) {
+        let own = [
+            IpNet::host(peer.overlay.into()),
+            IpNet::host(peer.control.into()),
+        ];
+        for net in own.iter().chain(peer.allowed_ips.iter()) {
+            self.allowed.remove(net, peer.key);
+        }
+        self.drop_link(peer);
+    }
+
+    /// Ends all sessions and the handshake of a peer.
+    pub(super) fn drop_link(&mut self, peer: &mut Peer) {
+        if let Some(mut link) = peer.link.take() {
+            if let Some(pending) = &link.pending {
+                self.indices.remove(&pending.local_index);
+            }
+            link.sessions.expire(Instant::ZERO, true, |index| {
+                self.indices.remove(&index);
+            });
+        }
+    }
+}
+
+/// The timestamp whole seconds later.
+fn plus(timestamp: Tai64n, step: Duration) -> Tai64n {
+    let mut bytes = *timestamp.as_bytes();
+    let (seconds, _) = bytes
+        .split_first_chunk_mut::<8>()
+        .expect("a timestamp has 12 bytes");
+    *seconds = u64::from_be_bytes(*seconds)
+        .saturating_add(step.as_secs())
+        .to_be_bytes();
+    Tai64n::from_bytes(bytes)
+}
+
+/// Wall clock minus monotonic clock. Only changes of it mean anything.
+fn offset_of(now: Now) -> Duration {
+    // A day's head start keeps the difference positive when the wall clock is near 1970.
+    const DAY: Duration = Duration::from_secs(86_400);
+    let mono = Duration::from_nanos(now.instant.as_nanos());
+    (now.unix.as_duration() + DAY + Duration::from_secs(1 << 40)).saturating_sub(mono)
+}

@@ -1,0 +1,163 @@
+//! What happens when a deadline of a peer is due.
+//!
+//! Source: WireGuard paper section 6.
+
+use super::Node;
+use super::shared::Shared;
+use crate::counters::DropReason;
+use crate::event::{Event, HandshakeFailure};
+use crate::peer::{Peer, PeerKey, Provisional};
+use alloc::vec::Vec;
+use wiremesh_noise::constants::REKEY_ATTEMPT_TIME;
+use wiremesh_wire::Now;
+
+/// What is left of a peer after its deadlines.
+enum Left {
+    Stays,
+    Goes,
+}
+
+impl Node {
+    /// Does everything that is due at `now`. Calling it early or twice does no harm.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.check_clock(now);
+        let mut due: Vec<PeerKey> = Vec::new();
+        self.shared.wheel.expire(now.instant, |peer| due.push(peer));
+        for key in due {
+            let Some(peer) = self.peers.of(key) else {
+                continue;
+            };
+            peer.scheduled = None;
+            if let Left::Goes = self.shared.run_deadlines(now, peer) {
+                let node_id = peer.remote.node_id();
+                self.remove_peer(key);
+                self.shared
+                    .push_event(Event::PeerForgotten { peer: key, node_id });
+            } else {
+                self.shared.schedule(peer);
+            }
+        }
+        self.expire_admissions(now);
+    }
+
+    /// Ends all sessions when the wall clock stepped forward: this may be a restored snapshot,
+    /// whose nonces were used once already.
+    pub(super) fn check_clock(&mut self, now: Now) {
+        if !self.shared.clock_stepped(now) {
+            return;
+        }
+        let keys: Vec<PeerKey> = self.peers().collect();
+        for key in keys {
+            let Some(peer) = self.peers.of(key) else {
+                continue;
+            };
+            if peer.link.is_none() {
+                continue;
+            }
+            self.shared.drop_link(peer);
+            self.shared.push_event(Event::SessionLost { peer: key });
+            if peer.provisional.is_some() {
+                let node_id = peer.remote.node_id();
+                self.remove_peer(key);
+                self.shared
+                    .push_event(Event::PeerForgotten { peer: key, node_id });
+            }
+        }
+        self.shared.push_event(Event::ClockStepped);
+    }
+}
+
+impl Shared {
+    fn run_deadlines(&mut self, now: Now, peer: &mut Peer) -> Left {
+        self.retry_or_give_up(now, peer);
+        self.expire_sessions(now, peer);
+        let unconfirmed_too_long = matches!(peer.provisional,
+            Some(Provisional::UnconfirmedUntil(at)) if now.instant >= at);
+        if unconfirmed_too_long || (peer.provisional.is_some() && peer.link.is_none()) {
+            return Left::Goes;
+        }
+        if let Some(link) = &mut peer.link {
+            let keepalive = link.timers.take_passive_keepalive(now.instant);
+            let no_answer = link.timers.take_no_answer(now.instant);
+            let deferred = link.timers.take_deferred_initiation(now.instant);
+            if keepalive && self.has_live_session(now, peer) {
+                self.send_keepalive(now, peer);
+            }
+            if no_answer {
+                forget_local(peer);
+                self.initiate(now, peer);
+            }
+            if deferred {
+                self.initiate_soon(now, peer);
+            }
+        }
+        if peer.persistent_due.is_some_and(|at| now.instant >= at) {
+            peer.on_traversal(now.instant);
+            if peer.path.is_some() {
+                self.send_keepalive(now, peer);
+            }
+        }
+        peer.trim();
+        Left::Stays
+    }
+
+    fn retry_or_give_up(&mut self, now: Now, peer: &mut Peer) {
+        let Some(link) = peer.link.as_deref_mut() else {
+            return;
+        };
+        let Some(began) = link.attempt_began else {
+            return;
+        };
+        if now.instant.saturating_since(began) >= REKEY_ATTEMPT_TIME {
+            let answer_lost = link.pending.take();
+            if let Some(pending) = &answer_lost {
+                self.indices.remove(&pending.local_index);
+            }
+            link.attempt_began = None;
+            link.timers.deferred_initiation = None;
+            let lost = core::mem::take(&mut link.staged).len();
+            (0..lost).for_each(|_| self.counters.drop_for(DropReason::NoAnswer));
+            peer.stats.gave_up = true;
+            let failure = match peer.path {
+                Some(_) => HandshakeFailure::NoAnswer,
+                None => HandshakeFailure::NoEndpoint,
+            };
+            self.push_event(Event::HandshakeFailed {
+                peer: peer.key,
+                failure,
+            });
+        } else if link
+            .pending
+            .as_ref()
+            .is_some_and(|pending| now.instant >= pending.retry_at)
+        {
+            forget_local(peer);
+            self.send_initiation(now, peer);
+        }
+    }
+
+    fn expire_sessions(&mut self, now: Now, peer: &mut Peer) {
+        let Some(link) = peer.link.as_deref_mut() else {
+            return;
+        };
+        if link.sessions.is_empty() {
+            return;
+        }
+        link.sessions.expire(now.instant, false, |index| {
+            self.indices.remove(&index);
+        });
+        if link.sessions.is_empty() {
+            link.timers.passive_keepalive = None;
+            link.timers.no_answer = None;
+            self.push_event(Event::SessionLost { peer: peer.key });
+            peer.trim();
+        }
+    }
+}
+
+/// The address of ours that the peer used may be the reason for the silence.
+fn forget_local(peer: &mut Peer) {
+    if let Some(path) = &mut peer.path {
+        path.local = None;
+    }
+}

@@ -1,0 +1,59 @@
+//! What a node tells about a peer.
+//!
+//! Owns plain values, copied out; holds no secrets.
+
+use crate::config::Path;
+use alloc::boxed::Box;
+use core::net::Ipv6Addr;
+use core::time::Duration;
+use wiremesh_wire::{IpNet, NodeId, UnixTime};
+
+/// Where a peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// No session, none wanted.
+    Idle,
+    /// Initiations go out and no response came yet.
+    Handshaking,
+    /// We answered its initiation and wait for its first data.
+    AwaitingConfirmation,
+    /// A session is live and the peer was heard within the last 25 s, or nothing is owed to us.
+    Connected,
+    /// A session is there, but data that was sent has had no answer.
+    Silent,
+    /// The last attempt was given up: the peer is off, elsewhere, or does not admit us.
+    NoAnswer,
+}
+
+/// A snapshot of one peer.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its key.
+    pub node_id: NodeId,
+    /// Its overlay address.
+    pub overlay: Ipv6Addr,
+    /// Where it is reached.
+    pub path: Option<Path>,
+    /// Prefixes beside its overlay addresses.
+    pub allowed_ips: Box<[IpNet]>,
+    /// Where it stands.
+    pub state: PeerState,
+    /// Whether it was let in by admission rather than configured.
+    pub provisional: bool,
+    /// Age of the session in use.
+    pub session_age: Option<Duration>,
+    /// Whether the session in use was initiated by us.
+    pub initiator: Option<bool>,
+    /// Epoch of the preshared key that made the session in use.
+    pub session_psk_epoch: Option<u32>,
+    /// Wall time of the last completed handshake.
+    pub last_handshake: Option<UnixTime>,
+    /// Initiation to response of the last handshake that we initiated.
+    pub handshake_time: Option<Duration>,
+    /// Bytes received, UDP payload, authenticated.
+    pub rx_bytes: u64,
+    /// Bytes sent, UDP payload.
+    pub tx_bytes: u64,
+    /// Time since anything authenticated came in.
+    pub last_received: Option<Duration>,
+}
