@@ -9,8 +9,9 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 pub(crate) enum Base32Error {
     /// The character at this index is not in the alphabet.
     Character(usize),
-    /// There are characters left that carry no whole byte, or set bits that no byte uses.
-    Tail,
+    /// There are characters left that carry no whole byte, or set bits that no byte uses. This
+    /// many bytes are in the output.
+    Tail(usize),
     /// The output is full.
     TooLong,
 }
@@ -32,9 +33,6 @@ pub(crate) fn encode(bytes: &[u8], mut push: impl FnMut(char)) {
 }
 
 /// Decodes `characters` into the front of `out` and returns the number of bytes.
-///
-/// The bytes before an error are in `out`; [`Base32Error::Tail`] carries none because the caller
-/// knows their number from the number of characters.
 pub(crate) fn decode(
     characters: impl Iterator<Item = char>,
     out: &mut [u8],
@@ -54,7 +52,7 @@ pub(crate) fn decode(
     let unused = bits & ((1 << count) - 1);
     let whole = matches!(seen % 8, 0 | 2 | 4 | 5 | 7);
     if unused != 0 || !whole {
-        Err(Base32Error::Tail)
+        Err(Base32Error::Tail(len))
     } else {
         Ok(len)
     }
@@ -113,9 +111,9 @@ mod tests {
             decode("aé".chars(), &mut out),
             Err(Base32Error::Character(1))
         );
-        assert_eq!(decode("a".chars(), &mut out), Err(Base32Error::Tail));
-        assert_eq!(decode("aaa".chars(), &mut out), Err(Base32Error::Tail));
-        assert_eq!(decode("mz".chars(), &mut out), Err(Base32Error::Tail));
+        assert_eq!(decode("a".chars(), &mut out), Err(Base32Error::Tail(0)));
+        assert_eq!(decode("aaa".chars(), &mut out), Err(Base32Error::Tail(1)));
+        assert_eq!(decode("mz".chars(), &mut out), Err(Base32Error::Tail(1)));
         assert_eq!(
             decode("aaaaaaaaaa".chars(), &mut out),
             Err(Base32Error::TooLong)

@@ -3,8 +3,8 @@
 //!
 //! Layer 0. It turns untrusted bytes and text into types that cannot hold invalid values, and
 //! such types back into bytes. It never does I/O, never reads a clock or randomness, holds no
-//! protocol state and, apart from [`ticket`], [`net`] and [`address`] (text that people type),
-//! allocates nothing while it parses.
+//! protocol state and, apart from [`ticket`] and [`endpoint`] (text that
+//! people type, with stated limits), allocates nothing while it parses.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -12,17 +12,26 @@
 
 extern crate alloc;
 
+pub mod address;
 mod base32;
+pub mod endpoint;
+pub mod ip;
 pub mod message;
+pub mod net;
 pub mod node_id;
 pub mod secret;
 pub mod text;
+pub mod ticket;
 pub mod time;
 
+pub use address::{NetworkId, network_id};
+pub use endpoint::{Endpoint, EndpointError, HostName};
 pub use message::{
     CookieReply, HandshakeInitiation, HandshakeResponse, Message, MessageError, TransportDataHeader,
 };
+pub use net::{IpNet, IpNetError};
 pub use node_id::{InvalidNodeId, NodeId, ParseNodeIdError};
 pub use secret::{PresharedKey, SecretKey};
 pub use text::KeyTextError;
+pub use ticket::{Ticket, TicketError, TicketSecret};
 pub use time::{Instant, Now, Tai64n, UnixTime};

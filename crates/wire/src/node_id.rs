@@ -114,7 +114,7 @@ impl NodeId {
         let mut bytes = [0; 32];
         base32::decode(text.chars(), &mut bytes).map_err(|error| match error {
             Base32Error::Character(index) => ParseNodeIdError::Base32Character(index),
-            Base32Error::Tail | Base32Error::TooLong => ParseNodeIdError::Base32Ending,
+            Base32Error::Tail(_) | Base32Error::TooLong => ParseNodeIdError::Base32Ending,
         })?;
         Self::from_bytes(&bytes).map_err(ParseNodeIdError::Invalid)
     }
