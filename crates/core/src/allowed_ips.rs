@@ -5,6 +5,7 @@
 
 use crate::peer::PeerKey;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use wiremesh_wire::IpNet;
 
@@ -67,26 +68,46 @@ impl AllowedIps {
             .filter(|(taken, _)| taken.overlaps(net))
     }
 
-    /// Gives `net` to `owner`. A prefix that `owner` has already, or one inside it, is accepted
-    /// and changes nothing.
+    /// Gives `net` to `owner`. Where `owner` has a larger prefix around it nothing changes; smaller
+    /// ones of `owner` inside it become part of it.
     ///
     /// # Errors
     ///
-    /// [`Overlap`] when it shares an address with a prefix of another peer, or covers a smaller
-    /// one of the same peer.
+    /// [`Overlap`] when it shares an address with a prefix of another peer; nothing changes then.
     pub fn insert(&mut self, net: IpNet, owner: PeerKey) -> Result<(), Overlap> {
-        if let Some((taken, holder)) = self.overlapping(&net) {
-            if holder == owner && taken.prefix() <= net.prefix() {
-                return Ok(());
-            }
+        if let Some((taken, holder)) = self.foreign_overlap(&net, owner) {
             return Err(Overlap {
                 wanted: net,
                 taken,
                 owner: holder,
             });
         }
+        if self
+            .overlapping(&net)
+            .is_some_and(|(taken, _)| taken.prefix() <= net.prefix())
+        {
+            return Ok(());
+        }
+        let inside: Vec<Start> = self
+            .prefixes
+            .range(start_of(net.addr())..=last_of(&net))
+            .map(|(start, _)| *start)
+            .collect();
+        for start in inside {
+            self.prefixes.remove(&start);
+        }
         self.prefixes.insert(start_of(net.addr()), (net, owner));
         Ok(())
+    }
+
+    /// The first prefix of another peer that shares an address with `net`.
+    fn foreign_overlap(&self, net: &IpNet, owner: PeerKey) -> Option<(IpNet, PeerKey)> {
+        let before = self.prefixes.range(..start_of(net.addr())).next_back();
+        self.prefixes
+            .range(start_of(net.addr())..=last_of(net))
+            .chain(before)
+            .map(|(_, (taken, holder))| (*taken, *holder))
+            .find(|(taken, holder)| *holder != owner && taken.overlaps(net))
     }
 
     /// Takes `net` from `owner`.
@@ -101,7 +122,6 @@ impl AllowedIps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn net(s: &str) -> IpNet {
@@ -141,10 +161,8 @@ mod tests {
             for (addr, prefix, owner) in nets {
                 let net = IpNet::new(IpAddr::from(addr.to_be_bytes()), prefix).expect("valid");
                 let owner = PeerKey::for_test(owner);
-                let clash = list.iter().any(|(n, _)| n.overlaps(&net));
-                let inside_own = list.iter()
-                    .any(|(n, o)| *o == owner && n.overlaps(&net) && n.prefix() <= net.prefix());
-                prop_assert_eq!(table.insert(net, owner).is_ok(), !clash || inside_own);
+                let clash = list.iter().any(|(n, o)| *o != owner && n.overlaps(&net));
+                prop_assert_eq!(table.insert(net, owner).is_ok(), !clash);
                 if !clash { list.push((net, owner)); }
             }
             for probe in probes.iter().map(|p| IpAddr::from(p.to_be_bytes()))

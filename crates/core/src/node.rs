@@ -19,7 +19,7 @@ use admission::PendingAdmission;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::ops::Range;
 use core::time::Duration;
 use shared::Shared;
@@ -72,6 +72,9 @@ pub struct Node {
     pending_admissions: BTreeMap<NodeId, PendingAdmission>,
     provisional_peers: u32,
 }
+
+/// Most places that an initiation is sent to at once.
+const CANDIDATES_MAX: usize = 24;
 
 /// The table of peers. Handles are an index and a generation.
 #[derive(Default)]
@@ -198,6 +201,7 @@ impl Node {
             psk: config.preshared_key,
             psk_epoch: 0,
             path: config.endpoint.map(Path::to),
+            candidates: Box::default(),
             overlay,
             control,
             allowed_ips: config.allowed_ips.into_boxed_slice(),
@@ -255,6 +259,35 @@ impl Node {
         };
         peer.path = Some(Path::to(endpoint));
         true
+    }
+
+    /// Sets several places where a peer may be, at most 24. While there is no session, each
+    /// initiation goes to all of them; the one that answers becomes the endpoint.
+    pub fn set_candidates(&mut self, key: PeerKey, candidates: &[SocketAddr]) -> bool {
+        let Some(peer) = self.peers.of(key) else {
+            return false;
+        };
+        let candidates = &candidates[..candidates.len().min(CANDIDATES_MAX)];
+        peer.path = peer
+            .path
+            .or(candidates.first().map(|first| Path::to(*first)));
+        peer.candidates = candidates.into();
+        true
+    }
+
+    /// Where a peer is reached now.
+    pub fn path_of(&self, key: PeerKey) -> Option<Path> {
+        self.peers.peek(key)?.path
+    }
+
+    /// The overlay address of a peer.
+    pub fn overlay_address_of(&self, key: PeerKey) -> Option<Ipv6Addr> {
+        Some(self.peers.peek(key)?.overlay)
+    }
+
+    /// The length of the datagram that [`Node::seal_packet`] makes of a packet.
+    pub fn sealed_len(&self, packet_len: usize) -> usize {
+        data::HEADER_BYTES + self.shared.padded_len(packet_len) + data::TAG_BYTES
     }
 
     /// Changes the preshared key in place: live sessions stay, the next handshake uses the new

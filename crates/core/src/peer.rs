@@ -9,7 +9,7 @@ use crate::timers::Timers;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::Ipv6Addr;
+use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use wiremesh_noise::constants::REJECT_AFTER_TIME;
 use wiremesh_noise::{CookieState, InitiatorHandshake, RemoteIdentity};
@@ -80,6 +80,8 @@ pub(crate) struct Peer {
     pub(crate) psk: PresharedKey,
     pub(crate) psk_epoch: u32,
     pub(crate) path: Option<Path>,
+    /// Further places where it may be; initiations go to all of them until one answers.
+    pub(crate) candidates: Box<[SocketAddr]>,
     pub(crate) overlay: Ipv6Addr,
     pub(crate) control: Ipv6Addr,
     pub(crate) allowed_ips: Box<[IpNet]>,

@@ -17,9 +17,9 @@ use wiremesh_noise::OpenError;
 use wiremesh_wire::{Message, Now, TransportDataHeader, ip};
 
 /// Header before the packet.
-const HEADER_BYTES: usize = TransportDataHeader::LEN;
+pub(super) const HEADER_BYTES: usize = TransportDataHeader::LEN;
 /// Authenticator after it.
-const TAG_BYTES: usize = 16;
+pub(super) const TAG_BYTES: usize = 16;
 /// Packets are padded to a multiple of this.
 const PADDING_BYTES: usize = 16;
 
@@ -164,6 +164,12 @@ impl Node {
 }
 
 impl Shared {
+    /// Padding hides the length, but never beyond what the tunnel's MTU lets through.
+    pub(super) fn padded_len(&self, packet_len: usize) -> usize {
+        let padded = packet_len.next_multiple_of(PADDING_BYTES);
+        padded.min(self.mtu_bytes.max(packet_len))
+    }
+
     /// Seals with the current session; `None` when there is none to seal with.
     fn seal(
         &mut self,
@@ -174,14 +180,12 @@ impl Shared {
         fill: impl FnOnce(&mut [u8]),
     ) -> Option<Path> {
         let path = peer.path?;
+        let padded = self.padded_len(packet_len);
         let link = peer.link.as_deref_mut()?;
         let session = link
             .sessions
             .current()
             .filter(|s| !s.is_expired(now.instant))?;
-        // Padding hides the length, but never beyond what the tunnel's MTU lets through.
-        let padded = packet_len.next_multiple_of(PADDING_BYTES);
-        let padded = padded.min(self.mtu_bytes.max(packet_len));
         let start = out.len();
         out.resize(start + HEADER_BYTES + padded + TAG_BYTES, 0);
         let datagram = &mut out[start..];

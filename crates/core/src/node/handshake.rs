@@ -105,6 +105,11 @@ impl Shared {
         peer.last_initiation_sent = Some(now.instant);
         peer.stats.tx_bytes += HandshakeInitiation::LEN as u64;
         peer.on_traversal(now.instant);
+        if !self.has_live_session(now, peer) {
+            for candidate in peer.candidates.iter().filter(|c| **c != path.remote) {
+                self.push_transmit(Path::to(*candidate), datagram.clone());
+            }
+        }
         self.push_transmit(path, datagram);
     }
 
