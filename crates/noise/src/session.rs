@@ -272,3 +272,24 @@ impl fmt::Display for OpenError {
 }
 
 impl core::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    /// WireGuard paper, section 6.1: no message is sealed at or beyond the limit.
+    #[test]
+    fn sealer_stops_at_the_limit() {
+        let mut sealer = Sealer::new(SealingKey::new(&[1; KEY_LEN]), 2);
+        sealer.next_counter = REJECT_AFTER_MESSAGES - 1;
+        let mut datagram = vec![0; OVERHEAD];
+        assert_eq!(sealer.seal(&mut datagram), Ok(()));
+        let last = datagram.clone();
+        for _ in 0..3 {
+            assert_eq!(sealer.seal(&mut datagram), Err(SealError::Exhausted));
+        }
+        assert_eq!(datagram, last);
+        assert_eq!(sealer.next_counter(), REJECT_AFTER_MESSAGES);
+    }
+}
