@@ -1,2 +1,3 @@
-//! Placeholder.
+//! The `wiremesh` command: see the library of this package.
+
 fn main() {}
