@@ -1,0 +1,299 @@
+//! Keys: the empty packet keys, and the seeded secrets that quinn asks for besides them.
+//!
+//! Owns the reset key, the token key, and the generators of connection ids; all derive from a seed
+//! with keyed BLAKE2s (RFC 7693). Never encrypts; never draws randomness.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use blake2::Blake2sMac256;
+use blake2::digest::{FixedOutput, KeyInit, Update};
+use bytes::BytesMut;
+use quinn_proto::crypto::{
+    AeadKey, CryptoError, HandshakeTokenKey, HeaderKey, HmacKey, KeyPair, Keys, PacketKey,
+};
+use quinn_proto::{ConnectionId, ConnectionIdGenerator};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// Length of the connection ids that we issue.
+const CID_LEN: usize = 8;
+/// Length of the connection id that a client invents for a server, the longest that QUIC has.
+const INITIAL_CID_LEN: usize = 20;
+/// Length of the authenticator behind an address token.
+const TOKEN_MAC_LEN: usize = 16;
+
+/// A 32-byte secret that is wiped on drop.
+pub(crate) type Secret = Zeroizing<[u8; 32]>;
+
+/// Derives the secret for one purpose from a seed.
+pub(crate) fn derive(seed: &[u8; 32], purpose: &str) -> Secret {
+    mac(seed, &[b"wiremesh quic v1 ", purpose.as_bytes()])
+}
+
+/// Keyed BLAKE2s-256 over the concatenation of `parts`.
+fn mac(key: &[u8; 32], parts: &[&[u8]]) -> Secret {
+    let mut state = Blake2sMac256::new_from_slice(key).expect("BLAKE2s takes keys of 32 bytes");
+    for part in parts {
+        state.update(part);
+    }
+    Zeroizing::new(state.finalize_fixed().into())
+}
+
+/// Packet and header keys that leave packets as they are.
+pub(crate) struct NullKey;
+
+impl HeaderKey for NullKey {
+    fn decrypt(&self, _: usize, _: &mut [u8]) {}
+
+    fn encrypt(&self, _: usize, _: &mut [u8]) {}
+
+    fn sample_size(&self) -> usize {
+        0
+    }
+}
+
+impl PacketKey for NullKey {
+    fn encrypt(&self, _: u64, _: &mut [u8], _: usize) {}
+
+    fn decrypt(&self, _: u64, _: &[u8], _: &mut BytesMut) -> Result<(), CryptoError> {
+        Ok(())
+    }
+
+    fn tag_len(&self) -> usize {
+        0
+    }
+
+    // No key wears out where there is no key: quinn then never updates "keys" after the first time.
+    fn confidentiality_limit(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+/// Both directions of the empty packet key; boxes of a zero-sized type allocate nothing.
+pub(crate) fn packet_keys() -> KeyPair<Box<dyn PacketKey>> {
+    KeyPair {
+        local: Box::new(NullKey),
+        remote: Box::new(NullKey),
+    }
+}
+
+/// The empty keys of one packet number space.
+pub(crate) fn space_keys() -> Keys {
+    Keys {
+        header: KeyPair {
+            local: Box::new(NullKey),
+            remote: Box::new(NullKey),
+        },
+        packet: packet_keys(),
+    }
+}
+
+/// Key of stateless reset tokens: keyed BLAKE2s-256 over the connection id.
+///
+/// [`crate::Provider`] derives one from its seed. A node whose seed changes at each start, as it
+/// must, can set one that survives a restart through
+/// [`quinn_proto::EndpointConfig::reset_key`]: its peers then learn from the first stray packet
+/// that their connection is gone, instead of after the idle timeout.
+pub struct ResetKey(Secret);
+
+impl ResetKey {
+    /// Makes the key from 32 secret bytes, which serve no other purpose.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(Zeroizing::new(key))
+    }
+}
+
+impl fmt::Debug for ResetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResetKey(..)")
+    }
+}
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        signature_out.copy_from_slice(&*mac(&self.0, &[data]));
+    }
+
+    fn signature_len(&self) -> usize {
+        32
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        match bool::from(mac(&self.0, &[data]).ct_eq(signature)) {
+            true => Ok(()),
+            false => Err(CryptoError),
+        }
+    }
+}
+
+/// Key of address tokens: authenticated, not encrypted.
+///
+/// A token tells a client its own inner address and a time, nothing that is secret from it. Tokens
+/// are not used inside a tunnel, where the address is proven already; quinn demands the key.
+pub(crate) struct TokenKey(pub(crate) Secret);
+
+impl HandshakeTokenKey for TokenKey {
+    fn aead_from_hkdf(&self, random_bytes: &[u8]) -> Box<dyn AeadKey> {
+        Box::new(TokenMac(mac(&self.0, &[random_bytes])))
+    }
+}
+
+/// The key of one token; appends the first 16 bytes of keyed BLAKE2s-256.
+struct TokenMac(Secret);
+
+impl TokenMac {
+    fn tag(&self, data: &[u8], additional_data: &[u8]) -> [u8; TOKEN_MAC_LEN] {
+        let len = u64::try_from(additional_data.len()).expect("lengths fit 64 bits");
+        let full = mac(&self.0, &[&len.to_le_bytes(), additional_data, data]);
+        *full.first_chunk().expect("a digest has 32 bytes")
+    }
+}
+
+impl AeadKey for TokenMac {
+    fn seal(&self, data: &mut Vec<u8>, additional_data: &[u8]) -> Result<(), CryptoError> {
+        let tag = self.tag(data, additional_data);
+        data.extend_from_slice(&tag);
+        Ok(())
+    }
+
+    fn open<'a>(
+        &self,
+        data: &'a mut [u8],
+        additional_data: &[u8],
+    ) -> Result<&'a mut [u8], CryptoError> {
+        let len = data.len().checked_sub(TOKEN_MAC_LEN).ok_or(CryptoError)?;
+        let (data, tag) = data.split_at_mut(len);
+        match bool::from(self.tag(data, additional_data).ct_eq(tag)) {
+            true => Ok(data),
+            false => Err(CryptoError),
+        }
+    }
+}
+
+/// Issues 8-byte connection ids: keyed BLAKE2s-256 of a counter, cut.
+///
+/// One peer cannot guess the ids of another's connections. Quinn finds a repeat and asks again.
+pub(crate) struct CidGenerator {
+    key: Secret,
+    issued: u64,
+}
+
+impl CidGenerator {
+    pub(crate) fn new(key: Secret) -> Self {
+        Self { key, issued: 0 }
+    }
+}
+
+impl ConnectionIdGenerator for CidGenerator {
+    fn generate_cid(&mut self) -> ConnectionId {
+        self.issued += 1;
+        ConnectionId::new(&mac(&self.key, &[&self.issued.to_le_bytes()])[..CID_LEN])
+    }
+
+    fn cid_len(&self) -> usize {
+        CID_LEN
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Makes the first destination ids of a node's outgoing connections; clones share the counter.
+#[derive(Clone)]
+pub(crate) struct InitialCids(Arc<(Secret, AtomicU64)>);
+
+impl InitialCids {
+    pub(crate) fn new(key: Secret) -> Self {
+        Self(Arc::new((key, AtomicU64::new(0))))
+    }
+
+    pub(crate) fn next(&self) -> ConnectionId {
+        let (key, used) = &*self.0;
+        let count = used.fetch_add(1, Ordering::Relaxed);
+        ConnectionId::new(&mac(key, &[&count.to_le_bytes()])[..INITIAL_CID_LEN])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purposes_and_seeds_give_different_secrets() {
+        assert_ne!(derive(&[1; 32], "a"), derive(&[1; 32], "b"));
+        assert_ne!(derive(&[1; 32], "a"), derive(&[2; 32], "a"));
+        assert_eq!(derive(&[1; 32], "a"), derive(&[1; 32], "a"));
+    }
+
+    #[test]
+    fn reset_signature_verifies_and_is_bound_to_data() {
+        let key = ResetKey::new([7; 32]);
+        let mut signature = vec![0; key.signature_len()];
+        key.sign(b"id", &mut signature);
+        assert!(key.verify(b"id", &signature).is_ok());
+        assert!(key.verify(b"di", &signature).is_err());
+        assert!(key.verify(b"id", &signature[..31]).is_err());
+        assert_eq!(format!("{key:?}"), "ResetKey(..)");
+    }
+
+    #[test]
+    fn token_opens_only_unchanged() {
+        let key = TokenKey(derive(&[1; 32], "token"));
+        let token_key = key.aead_from_hkdf(b"nonce");
+        let mut token = b"address".to_vec();
+        token_key
+            .seal(&mut token, b"more")
+            .expect("sealing cannot fail");
+        assert_eq!(
+            token_key.open(&mut token.clone(), b"more").expect("valid"),
+            b"address"
+        );
+        assert!(token_key.open(&mut token.clone(), b"").is_err());
+        assert!(
+            key.aead_from_hkdf(b"other")
+                .open(&mut token.clone(), b"more")
+                .is_err()
+        );
+        for index in 0..token.len() {
+            let mut flipped = token.clone();
+            flipped[index] ^= 1;
+            assert!(
+                token_key.open(&mut flipped, b"more").is_err(),
+                "byte {index}"
+            );
+        }
+        assert!(token_key.open(&mut [0; 15], b"").is_err());
+    }
+
+    #[test]
+    fn connection_ids_follow_from_the_key() {
+        let ids = |key| {
+            let mut generator = CidGenerator::new(derive(&[key; 32], "cid"));
+            (0..100)
+                .map(|_| generator.generate_cid().to_vec())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ids(1), ids(1));
+        assert_ne!(ids(1), ids(2));
+        let mut distinct = ids(1);
+        distinct.sort();
+        distinct.dedup();
+        assert_eq!(distinct.len(), 100);
+        assert!(distinct.iter().all(|id| id.len() == CID_LEN));
+    }
+
+    #[test]
+    fn clones_never_repeat_an_initial_id() {
+        let ids = InitialCids::new(derive(&[1; 32], "initial"));
+        let clone = ids.clone();
+        assert_ne!(ids.next(), clone.next());
+    }
+}
