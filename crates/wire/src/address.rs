@@ -1,7 +1,7 @@
 //! Overlay addresses, network ids, and the ports that both ends know.
 //!
 //! Owns how an address follows from a node id: nothing is configured or handed out. It never
-//! stores a mapping. DESIGN: "Identity, addresses, networks".
+//! stores a mapping. docs/spec.md, addresses.
 //!
 //! An address is 128 bits, most significant first:
 //!

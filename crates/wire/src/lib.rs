@@ -6,6 +6,20 @@
 //! protocol state and, apart from [`ticket`] and [`endpoint`] (text that
 //! people type, with stated limits), allocates nothing while it parses.
 
+//!
+//! ```
+//! use wiremesh_wire::{NodeId, Ticket, address};
+//!
+//! // The public key as `wg pubkey` prints it.
+//! let node_id: NodeId = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=".parse()?;
+//! assert!(address::OVERLAY_NET.contains(address::overlay_address(&node_id).into()));
+//!
+//! let mut ticket = Ticket::new(node_id);
+//! ticket.endpoints.push("host.example:51820".parse()?);
+//! assert_eq!(ticket.to_string().parse(), Ok(ticket));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -1,7 +1,7 @@
 //! Tickets: all that a person must hand over so that another node can connect.
 //!
 //! Owns the layout of a ticket and its text. It never resolves, connects or stores anything.
-//! Parsing allocates at most what the limits below allow.
+//! Parsing allocates at most what the limits below allow. docs/spec.md, tickets.
 //!
 //! The text is `wm` and the base32 (RFC 4648 alphabet, lower case, no padding) of:
 //!
@@ -171,7 +171,7 @@ impl Ticket {
         out
     }
 
-    /// Reads the fields in front of the checksum; returns the bytes behind them too.
+    /// Reads the fields at the front of `bytes`; returns the number of bytes behind them too.
     fn parse_fields(bytes: &[u8]) -> Result<(Self, usize), TicketError> {
         let mut reader = Reader(bytes);
         let [version, flags] = *reader.array()?;
