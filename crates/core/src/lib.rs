@@ -35,6 +35,6 @@ pub use allowed_ips::{AllowedIps, Overlap};
 pub use config::{AddPeerError, Admission, Limits, NodeConfig, Path, PeerConfig};
 pub use counters::{Counters, DropReason};
 pub use event::{Event, HandshakeFailure};
-pub use node::{Node, NotReady, Received, Rejected, Transmit};
+pub use node::{Node, NotReady, Received, Rejected, Transmit, Usage};
 pub use peer::PeerKey;
 pub use status::{PeerState, PeerStatus};

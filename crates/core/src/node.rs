@@ -9,6 +9,7 @@ mod data;
 mod handshake;
 mod shared;
 mod timeout;
+mod usage;
 
 use crate::config::{AddPeerError, NodeConfig, Path, PeerConfig};
 use crate::counters::Counters;
@@ -23,6 +24,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::ops::Range;
 use core::time::Duration;
 use shared::Shared;
+pub use usage::Usage;
 use wiremesh_noise::{RemoteIdentity, Role};
 use wiremesh_wire::{Instant, InvalidNodeId, IpNet, NodeId, Now, PresharedKey, address};
 
@@ -331,10 +333,17 @@ impl Node {
         }
     }
 
-    /// Forgets the local address of the paths to `remote`: sending from it failed.
-    pub fn forget_local_address(&mut self, key: PeerKey) {
-        if let Some(path) = self.peers.of(key).and_then(|peer| peer.path.as_mut()) {
-            path.local = None;
+    /// Forgets the local address of every path that is `path`: sending from it failed.
+    ///
+    /// Looks at every peer; for when an address of the host went away.
+    pub fn forget_local_address(&mut self, path: Path) {
+        let keys: Vec<PeerKey> = self.peers().collect();
+        for key in keys {
+            if let Some(own) = self.peers.of(key).and_then(|peer| peer.path.as_mut())
+                && *own == path
+            {
+                own.local = None;
+            }
         }
     }
 
@@ -423,8 +432,12 @@ impl Node {
     }
 }
 
-/// A peer that owes us an answer for this long is shown as silent, session or not.
-const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// A peer that has not answered data for this long is shown as silent, session or not. An idle one
+/// answers by a keepalive after 10 s, which has to travel.
+const SILENT_AFTER: Duration = Duration::from_secs(12);
+
+/// The same for an initiation, which is answered at once: one was repeated.
+const REKEY_SILENT_AFTER: Duration = Duration::from_secs(5);
 
 fn state_of(peer: &Peer, live: bool, now: Now) -> PeerState {
     let Some(link) = peer.link.as_deref() else {
@@ -434,15 +447,14 @@ fn state_of(peer: &Peer, live: bool, now: Now) -> PeerState {
             PeerState::Idle
         };
     };
-    // `no_answer` was armed 15 s (and jitter) ahead by data that nothing has answered since.
-    let owed = link.timers.no_answer.is_some_and(|at| {
-        at.saturating_since(now.instant) < Duration::from_secs(15).saturating_sub(SILENT_AFTER)
-    });
-    let rekey_unanswered = link
-        .attempt_began
-        .is_some_and(|began| now.instant.saturating_since(began) >= SILENT_AFTER);
+    let since = |at: Instant| now.instant.saturating_since(at);
+    let data = link.timers.unanswered_since;
+    let rekey = link.attempt_began;
+    let silent = peer.stats.gave_up
+        || data.is_some_and(|at| since(at) >= SILENT_AFTER)
+        || rekey.is_some_and(|at| since(at) >= REKEY_SILENT_AFTER);
     match () {
-        () if live && (owed || rekey_unanswered) => PeerState::Silent,
+        () if live && silent => PeerState::Silent,
         () if live => PeerState::Connected,
         () if link.pending.is_some() || link.attempt_began.is_some() => PeerState::Handshaking,
         () if link.sessions.has_next() => PeerState::AwaitingConfirmation,

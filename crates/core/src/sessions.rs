@@ -184,10 +184,9 @@ impl Sessions {
             if slot
                 .as_ref()
                 .is_some_and(|session| all || session.is_expired(now))
+                && let Some(session) = slot.take()
             {
-                if let Some(session) = slot.take() {
-                    gone(session.local_index);
-                }
+                gone(session.local_index);
             }
         }
     }

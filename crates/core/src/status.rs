@@ -17,9 +17,9 @@ pub enum PeerState {
     Handshaking,
     /// We answered its initiation and wait for its first data.
     AwaitingConfirmation,
-    /// A session is live and the peer was heard within the last 25 s, or nothing is owed to us.
+    /// A session is live and the peer owes us nothing: all data sent until 12 s ago is answered.
     Connected,
-    /// A session is there, but data that was sent has had no answer.
+    /// A session is there, but data sent 12 s ago, or a handshake begun 5 s ago, has no answer.
     Silent,
     /// The last attempt was given up: the peer is off, elsewhere, or does not admit us.
     NoAnswer,

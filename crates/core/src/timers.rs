@@ -20,6 +20,9 @@ pub(crate) struct Timers {
     another_keepalive: bool,
     /// Data went out and nothing came back: handshake anew.
     pub(crate) no_answer: Option<Instant>,
+    /// When the data was sent that nothing has answered since; unlike `no_answer` it stays when
+    /// the handshake that this calls for gets no answer either.
+    pub(crate) unanswered_since: Option<Instant>,
     /// An initiation that had to wait for its distance to the last one.
     pub(crate) deferred_initiation: Option<Instant>,
 }
@@ -27,6 +30,7 @@ pub(crate) struct Timers {
 impl Timers {
     /// Data (not a keepalive) was sent.
     pub(crate) fn on_data_sent(&mut self, now: Instant, jitter: &mut Jitter) {
+        self.unanswered_since.get_or_insert(now);
         if self.no_answer.is_none() {
             let after = KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter.up_to(JITTER_MAX);
             self.no_answer = Some(now + after);
@@ -51,6 +55,7 @@ impl Timers {
     /// Anything authenticated was received.
     pub(crate) fn on_received(&mut self) {
         self.no_answer = None;
+        self.unanswered_since = None;
     }
 
     /// Takes the passive keepalive if it is due, and arms the next one if more data came.

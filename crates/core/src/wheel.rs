@@ -157,7 +157,7 @@ mod tests {
                 let deadline = now + Duration::from_micros(*after_us);
                 wheel.insert(deadline, key(n as u32));
                 model.insert(n as u32, deadline);
-                now = now + Duration::from_micros(*step_us);
+                now += Duration::from_micros(*step_us);
                 let mut fired = alloc::vec::Vec::new();
                 wheel.expire(now, |peer| fired.push(peer.index() as u32));
                 for peer in fired {

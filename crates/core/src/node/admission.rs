@@ -68,6 +68,10 @@ impl Node {
     }
 
     fn ask(&mut self, now: Now, path: Path, node_id: NodeId, initiation: AuthenticatedInitiation) {
+        let newest = self.pending_admissions.get(&node_id);
+        if newest.is_some_and(|asked| initiation.timestamp() <= asked.initiation.timestamp()) {
+            return self.shared.counters.drop_for(DropReason::HandshakeReplayed);
+        }
         let expires_at = now.instant + PATIENCE;
         let asked = PendingAdmission {
             initiation,

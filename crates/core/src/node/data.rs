@@ -93,16 +93,17 @@ impl Node {
             }
         };
         let newest = session.is_newest(header.counter);
-        let rekey = session.wants_rekey_on_receive(now.instant);
+        let rekey = slot == Slot::Current && session.wants_rekey_on_receive(now.instant);
         if newest && peer.path != Some(path) {
             shared.move_endpoint(peer, path);
         }
+        peer.stats.rx_bytes += datagram.len() as u64;
+        peer.stats.last_received = Some(now.instant);
+        // Before what was staged is sent: that is not answered yet.
+        shared.on_authenticated(now, peer, plaintext_len != 0, rekey);
         if slot == Slot::Next {
             shared.confirm_next(now, peer);
         }
-        peer.stats.rx_bytes += datagram.len() as u64;
-        peer.stats.last_received = Some(now.instant);
-        shared.on_authenticated(now, peer, plaintext_len != 0, rekey);
         if plaintext_len == 0 {
             return None;
         }
@@ -128,6 +129,7 @@ impl Node {
         out: &mut Vec<u8>,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Path, NotReady> {
+        self.check_clock(now);
         let Some(peer) = self.peers.of(key) else {
             return Err(NotReady::UnknownPeer);
         };
@@ -272,6 +274,10 @@ impl Shared {
         link.sessions.confirm_next(|index| {
             self.indices.remove(&index);
         });
+        if link.pending.is_none() {
+            // An attempt that could send nothing (no endpoint) has found its session this way.
+            link.attempt_began = None;
+        }
         peer.provisional = peer.provisional.map(|_| Provisional::Confirmed);
         peer.stats.last_handshake = Some(now.unix);
         peer.stats.gave_up = false;

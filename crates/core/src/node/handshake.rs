@@ -114,7 +114,8 @@ impl Shared {
     }
 
     /// Answers an authenticated, fresh initiation. The answer goes to where it came from; the
-    /// endpoint moves only when data follows on the new session.
+    /// endpoint moves only when data follows on the new session, even where none was known: an
+    /// initiation may be a replay of one that we never saw.
     pub(super) fn accept_initiation(
         &mut self,
         now: Now,
@@ -128,11 +129,10 @@ impl Shared {
         let Ok((message, keys)) = answer else {
             self.indices.remove(&local_index);
             self.counters.drop_for(DropReason::HandshakeInvalid);
-            return;
+            return self.schedule(peer);
         };
         peer.greatest_timestamp = Some(initiation.timestamp());
         peer.last_initiation_received = Some(now.instant);
-        peer.path.get_or_insert(path);
         let session = Session::new(keys, now.instant, peer.psk_epoch);
         let link = peer.link.get_or_insert_default();
         link.sessions.add(session, false, |index| {

@@ -125,8 +125,10 @@ impl Shared {
                 RESERVE
             };
             let reserved = plus(timestamp, step);
-            self.reserved = Some(reserved);
-            self.push_event(Event::ReserveTimestamps(reserved));
+            // Without room for the event nothing is reserved, and the next timestamp asks again.
+            if self.push_event(Event::ReserveTimestamps(reserved)) {
+                self.reserved = Some(reserved);
+            }
         }
         timestamp
     }
@@ -139,12 +141,15 @@ impl Shared {
         stepped
     }
 
-    pub(super) fn push_event(&mut self, event: Event) {
-        if self.events.len() < self.limits.events_max {
+    /// Queues an event; `false` if there is no room.
+    pub(super) fn push_event(&mut self, event: Event) -> bool {
+        let room = self.events.len() < self.limits.events_max;
+        if room {
             self.events.push_back(event);
         } else {
             self.counters.drop_for(DropReason::EventsFull);
         }
+        room
     }
 
     /// Queues a datagram; `false` if there is no room.
@@ -159,11 +164,11 @@ impl Shared {
 
     /// Makes sure that the wheel looks at the peer by its next deadline.
     pub(super) fn schedule(&mut self, peer: &mut Peer) {
-        if let Some(deadline) = peer.next_deadline() {
-            if peer.scheduled.is_none_or(|at| deadline < at) {
-                peer.scheduled = Some(deadline);
-                self.wheel.insert(deadline, peer.key);
-            }
+        if let Some(deadline) = peer.next_deadline()
+            && peer.scheduled.is_none_or(|at| deadline < at)
+        {
+            peer.scheduled = Some(deadline);
+            self.wheel.insert(deadline, peer.key);
         }
     }
 

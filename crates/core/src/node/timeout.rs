@@ -51,11 +51,21 @@ impl Node {
             let Some(peer) = self.peers.of(key) else {
                 continue;
             };
-            if peer.link.is_none() {
+            let Some(link) = peer.link.as_deref_mut() else {
                 continue;
-            }
+            };
+            let had_session = !link.sessions.is_empty();
+            let wanted = link.attempt_began.is_some();
+            let staged = core::mem::take(&mut link.staged);
             self.shared.drop_link(peer);
-            self.shared.push_event(Event::SessionLost { peer: key });
+            if had_session {
+                self.shared.push_event(Event::SessionLost { peer: key });
+            }
+            if wanted || !staged.is_empty() {
+                peer.link().staged = staged;
+                self.shared.initiate_soon(now, peer);
+                self.shared.schedule(peer);
+            }
             if peer.provisional.is_some() {
                 let node_id = peer.remote.node_id();
                 self.remove_peer(key);
