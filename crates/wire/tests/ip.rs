@@ -260,6 +260,19 @@ fn other_icmp_is_no_echo() {
 }
 
 #[test]
+fn reply_has_a_full_hop_limit() {
+    let request = echo(true, V4.0.into(), V4.1.into(), b"data");
+    let mut packet = fix_ipv4(with(&request, 8, &[1]));
+    assert!(turn_echo_request_into_reply(&mut packet));
+    assert_eq!(packet, echo(false, V4.1.into(), V4.0.into(), b"data"));
+
+    let request = echo(true, V6.0.into(), V6.1.into(), b"data");
+    let mut packet = with(&request, 7, &[1]);
+    assert!(turn_echo_request_into_reply(&mut packet));
+    assert_eq!(packet, echo(false, V6.1.into(), V6.0.into(), b"data"));
+}
+
+#[test]
 fn only_unicast_is_answered() {
     let addresses: [(IpAddr, [&str; 3]); 2] = [
         (V4.0.into(), ["0.0.0.0", "255.255.255.255", "224.0.0.1"]),

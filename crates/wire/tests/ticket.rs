@@ -139,6 +139,30 @@ fn every_wrong_character_is_found() {
 }
 
 #[test]
+fn spare_characters_and_bits_are_found() {
+    // 40 bytes fill 64 characters, so one more carries no byte.
+    let text = Ticket::new(node_id(9)).to_string();
+    assert_eq!(
+        format!("{text}a").parse::<Ticket>(),
+        Err(TicketError::Damaged)
+    );
+    // 47 bytes leave four spare bits in the last character.
+    let mut ticket = Ticket::new(node_id(9));
+    ticket.endpoints.push(endpoint("192.0.2.1:51820"));
+    let text = ticket.to_string();
+    let (front, last) = text.split_at(text.len() - 1);
+    let other = match last {
+        "a" => "b",
+        _ => "r",
+    };
+    assert!(matches!(last, "a" | "q"));
+    assert_eq!(
+        format!("{front}{other}").parse::<Ticket>(),
+        Err(TicketError::Damaged)
+    );
+}
+
+#[test]
 fn endless_text_is_refused() {
     let text = format!("wm{}", "a".repeat(100_000));
     assert_eq!(text.parse::<Ticket>(), Err(TicketError::TooLong));
