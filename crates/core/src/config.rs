@@ -6,7 +6,7 @@ use crate::allowed_ips::Overlap;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
-use wiremesh_wire::{InvalidNodeId, IpNet, NodeId, PresharedKey, SecretKey, Tai64n};
+use wiremesh_wire::{IpNet, NodeId, PresharedKey, SecretKey, Tai64n};
 
 /// Where datagrams of a peer come from and go to.
 ///
@@ -142,8 +142,6 @@ pub enum AddPeerError {
     OwnKey,
     /// A peer with this key exists.
     Exists,
-    /// The key is not a valid one, or its product with ours is zero.
-    InvalidKey(InvalidNodeId),
     /// An allowed IP belongs to another peer.
     Overlap(Overlap),
     /// [`Limits::peers_max`] is reached.

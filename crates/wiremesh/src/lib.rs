@@ -1,1 +1,66 @@
-//! Placeholder.
+//! WireGuard as the transport security of a peer-to-peer application.
+//!
+//! A [`Node`] is a WireGuard key pair on UDP sockets. Between two nodes runs a WireGuard tunnel;
+//! inside it the application gets QUIC streams and datagrams without a second encryption
+//! ([`Connection`], with quinn's own streams under it), UDP sockets ([`UdpSocket`]) on which any
+//! UDP protocol runs unchanged, and ping. No root, no daemon, no certificates.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use wiremesh::Node;
+//!
+//! let server = Node::builder().protocol("echo/1").bind().await?;
+//! let ticket = server.ticket();
+//! tokio::spawn(async move {
+//!     while let Some(connection) = server.accept().await {
+//!         println!("{} speaks {}", connection.peer(), connection.protocol());
+//!     }
+//! });
+//!
+//! let client = Node::builder().bind().await?;
+//! let connection = client.connect(&ticket, "echo/1").await?;
+//! let (mut send, mut recv) = connection.open_bi().await?;
+//! send.write_all(b"hello").await?;
+//! send.finish()?;
+//! let answer = recv.read_to_end(1024).await?;
+//! # drop(answer);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything runs on tokio. A connection's peer is the tunnel's key: [`Connection::peer`].
+#![forbid(unsafe_code)]
+
+mod admission;
+mod builder;
+mod connection;
+mod driver;
+mod error;
+mod events;
+mod host;
+mod inbound;
+mod node;
+mod outbox;
+mod peer;
+mod port;
+mod status;
+mod streams;
+mod tunnel;
+mod udp_socket;
+
+pub use admission::{Admission, AdmissionRequest};
+pub use builder::NodeBuilder;
+pub use connection::{Connection, Level, PathInfo, Security};
+pub use error::{BindError, ConnectError, PingError, UdpBindError, UdpSendError};
+pub use node::{Node, Target};
+pub use peer::{AddPeerError, Peer, PeerConfig};
+pub use quinn;
+pub use status::{NodeStatus, PeerState, PeerStatus, Refusal};
+pub use udp_socket::UdpSocket;
+pub use wiremesh_quic::default_transport;
+pub use wiremesh_wire::address;
+pub use wiremesh_wire::ticket::TicketSecret;
+pub use wiremesh_wire::{
+    Endpoint, InvalidNodeId, IpNet, NetworkId, NodeId, ParseNodeIdError, PresharedKey, SecretKey,
+    Ticket,
+};

@@ -1,0 +1,113 @@
+//! A stream connection to a peer.
+//!
+//! Owns quinn's connection and what the tunnel knows of it. The peer's identity is the tunnel's
+//! key, never something that the stream layer says.
+
+use crate::node::Node;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::time::Duration;
+use wiremesh_wire::NodeId;
+
+/// A connection: quinn's streams and datagrams, of one protocol, with one peer.
+///
+/// Everything of [`quinn::Connection`] is there through `Deref`: `open_bi`, `accept_uni`,
+/// `send_datagram`, `close` and so on. Clones are handles of the same connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    quinn: quinn::Connection,
+    peer: NodeId,
+    protocol: String,
+    node: Node,
+}
+
+/// How strong the protection of a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Level {
+    /// WireGuard v1: X25519, ChaCha20-Poly1305, BLAKE2s.
+    Classical,
+}
+
+/// What protects a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Security {
+    /// The suite's number: 0x0001 is WireGuard v1.
+    pub suite: u16,
+    /// Its level.
+    pub level: Level,
+    /// Epoch of the preshared key that made the session in use; 0 is the configured one.
+    pub psk_epoch: u32,
+}
+
+/// How a connection's packets travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PathInfo {
+    /// The peer's UDP address now; it may move.
+    pub endpoint: Option<SocketAddr>,
+    /// Smoothed round trip time.
+    pub rtt: Duration,
+    /// Largest QUIC packet that is known to get through, bytes.
+    pub mtu_bytes: u16,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        quinn: quinn::Connection,
+        peer: NodeId,
+        protocol: String,
+        node: Node,
+    ) -> Self {
+        Self {
+            quinn,
+            peer,
+            protocol,
+            node,
+        }
+    }
+
+    /// Whose connection it is: the key that the tunnel proved.
+    pub fn peer(&self) -> NodeId {
+        self.peer
+    }
+
+    /// The protocol that was negotiated.
+    pub fn protocol(&self) -> &str {
+        &self.protocol
+    }
+
+    /// What protects it now.
+    pub fn security(&self) -> Security {
+        let psk_epoch = self
+            .node
+            .peer_status(&self.peer)
+            .and_then(|peer| peer.psk_epoch);
+        Security {
+            suite: 0x0001,
+            level: Level::Classical,
+            psk_epoch: psk_epoch.unwrap_or(0),
+        }
+    }
+
+    /// How it travels now.
+    pub fn path(&self) -> PathInfo {
+        PathInfo {
+            endpoint: self
+                .node
+                .peer_status(&self.peer)
+                .and_then(|peer| peer.endpoint),
+            rtt: self.quinn.rtt(),
+            mtu_bytes: self.quinn.stats().path.current_mtu,
+        }
+    }
+}
+
+impl Deref for Connection {
+    type Target = quinn::Connection;
+
+    fn deref(&self) -> &quinn::Connection {
+        &self.quinn
+    }
+}

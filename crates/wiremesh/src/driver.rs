@@ -1,0 +1,127 @@
+//! The one task of a node: socket in, deadlines, socket out.
+//!
+//! Owns the receive buffers. Everything it does is a turn under the tunnel's lock; it ends when
+//! the node is closed.
+
+use crate::host;
+use crate::tunnel::Tunnel;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant as Deadline;
+use wiremesh_core::Path;
+use wiremesh_udp::{RecvBatch, local_address_towards};
+use wiremesh_wire::Instant;
+
+/// The longest sleep: the runtime's timer may stop while the host sleeps, the engine's does not.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// How often the local address towards the peers is looked at.
+const ADDRESS_CHECK_EVERY: Duration = Duration::from_secs(5);
+/// Pause after the socket failed or could not be bound, so that a lasting failure does not spin.
+const REBIND_PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs until the node is closed.
+pub(crate) async fn run(tunnel: Arc<Tunnel>) {
+    let mut batch = RecvBatch::default();
+    let mut address_check = tokio::time::interval(ADDRESS_CHECK_EVERY);
+    address_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut local_addresses = Vec::new();
+    while !tunnel.peek(|state, _| state.closed) {
+        let (blocked, rebind) = tunnel.peek(|s, _| (s.outbox.is_blocked(), s.rebind_wanted));
+        if rebind {
+            rebind_sockets(&tunnel).await;
+        }
+        let sleep = tokio::time::sleep_until(next_deadline(&tunnel));
+        tokio::select! {
+            biased;
+            received = tunnel.sockets.recv(&mut batch) => match received {
+                Ok(()) => handle_batch(&tunnel, &mut batch),
+                Err(error) => {
+                    tracing::warn!(%error, "receiving failed");
+                    tunnel.with(|state, _| state.rebind_wanted = true);
+                }
+            },
+            result = tunnel.sockets.writable(), if blocked => {
+                if result.is_err() {
+                    tunnel.with(|state, _| state.rebind_wanted = true);
+                }
+                tunnel.with(|_, _| ());
+            }
+            () = tunnel.wake.notified() => tunnel.with(|_, _| ()),
+            () = sleep => tunnel.with(|state, now| state.engine.handle_timeout(now)),
+            _ = address_check.tick() => check_addresses(&tunnel, &mut local_addresses),
+        }
+    }
+}
+
+/// When the engine wants to be called, on the runtime's clock.
+fn next_deadline(tunnel: &Tunnel) -> Deadline {
+    let now = host::now().instant;
+    let at = tunnel
+        .peek(|state, _| state.engine.poll_timeout())
+        .unwrap_or(Instant::MAX);
+    tunnel.armed.store(at.as_nanos(), Ordering::Relaxed);
+    Deadline::now() + at.saturating_since(now).min(SLEEP_MAX)
+}
+
+fn handle_batch(tunnel: &Tunnel, batch: &mut RecvBatch) {
+    tunnel.with(|state, now| {
+        for datagram in batch.datagrams_mut() {
+            let path = Path {
+                remote: datagram.source,
+                local: datagram.local,
+            };
+            let Some(received) = state.engine.handle_datagram(now, path, datagram.data) else {
+                continue;
+            };
+            let packet = &mut datagram.data[received.packet];
+            tunnel.handle_inbound(state, now, received.peer, packet, datagram.ecn);
+        }
+        state.engine.handle_timeout(now);
+    });
+}
+
+async fn rebind_sockets(tunnel: &Tunnel) {
+    match tunnel.sockets.rebind() {
+        Ok(_) => {
+            tracing::info!("UDP sockets bound anew");
+            tunnel.with(|state, now| {
+                state.rebind_wanted = false;
+                state.engine.on_local_address_changed(now);
+            });
+        }
+        Err(error) => tracing::warn!(%error, "UDP sockets cannot be bound; trying again"),
+    }
+    tokio::time::sleep(REBIND_PAUSE).await;
+}
+
+/// Peers learn a new address of ours from the next packet: send one when the route changed.
+fn check_addresses(tunnel: &Tunnel, known: &mut Vec<std::net::IpAddr>) {
+    let remotes = tunnel.peek(|state, now| {
+        let live = state
+            .engine
+            .peers()
+            .filter(|peer| state.engine.is_ready(now, *peer));
+        let mut families: [Option<std::net::SocketAddr>; 2] = [None, None];
+        for path in live.take(64).filter_map(|peer| state.engine.path_of(peer)) {
+            families[usize::from(path.remote.is_ipv6())].get_or_insert(path.remote);
+        }
+        families
+    });
+    let addresses: Vec<_> = remotes
+        .into_iter()
+        .flatten()
+        .filter_map(|r| local_address_towards(r).ok())
+        .collect();
+    if addresses.is_empty() {
+        return;
+    }
+    let changed = !known.is_empty() && addresses.iter().any(|address| !known.contains(address));
+    if known.is_empty() || changed {
+        *known = addresses;
+    }
+    if changed {
+        tracing::info!("the local address changed: telling the peers");
+        tunnel.with(|state, now| state.engine.on_local_address_changed(now));
+    }
+}

@@ -1,0 +1,222 @@
+//! The library's errors, one per operation.
+//!
+//! Each says who is at fault and what to do about it; none holds a secret.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use wiremesh_quic::{InvalidProtocols, SettingOutOfRange};
+use wiremesh_wire::{InvalidNodeId, NetworkId, NodeId};
+
+/// Why a node could not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The secret key has no valid public key.
+    Key(InvalidNodeId),
+    /// A protocol name cannot be used.
+    Protocols(InvalidProtocols),
+    /// The transport configuration grants less than every node must.
+    Transport(SettingOutOfRange),
+    /// The MTU is outside 1,280 to 65,535 bytes.
+    Mtu(u16),
+    /// The UDP sockets could not be opened.
+    Sockets(wiremesh_udp::BindError),
+    /// The state directory cannot be used.
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The operating system gave no randomness, or quinn could not start.
+    System(io::Error),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(error) => write!(f, "the secret key cannot be used: {error}"),
+            Self::Protocols(error) => write!(f, "{error}"),
+            Self::Transport(error) => write!(f, "{error}"),
+            Self::Mtu(mtu) => write!(f, "an MTU of {mtu} bytes: use 1280 to 65535"),
+            Self::Sockets(error) => write!(f, "{error}"),
+            Self::State { path, error } => {
+                write!(
+                    f,
+                    "the state directory {} cannot be used: {error}",
+                    path.display()
+                )
+            }
+            Self::System(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// Why there is no connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The node id is our own.
+    OwnKey,
+    /// The ticket belongs to another network.
+    OtherNetwork {
+        /// The ticket's.
+        ticket: NetworkId,
+        /// Ours.
+        ours: NetworkId,
+    },
+    /// No address of this peer is known.
+    NoEndpoint(NodeId),
+    /// No host name among the peer's endpoints could be resolved.
+    Resolve {
+        /// The name that failed.
+        host: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+    /// The peer cannot be added, for example because [`crate::AddPeerError::TooManyPeers`].
+    Peer(crate::AddPeerError),
+    /// The peer is a stock WireGuard node: it speaks no streams. Use [`crate::UdpSocket`].
+    StockPeer(NodeId),
+    /// The protocol name cannot be used.
+    Protocol(InvalidProtocols),
+    /// No answer to the handshake.
+    NoAnswer {
+        /// Where it was sent.
+        endpoint: Option<SocketAddr>,
+        /// For how long.
+        waited: Duration,
+    },
+    /// The tunnel is up, but the streams did not connect; holds the peer's reason.
+    Streams(quinn::ConnectionError),
+    /// The node was closed.
+    Closed,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnKey => write!(f, "this is our own key; a node cannot connect to itself"),
+            Self::OtherNetwork { .. } => {
+                write!(
+                    f,
+                    "the ticket belongs to another network; start this node with its name"
+                )
+            }
+            Self::NoEndpoint(id) => {
+                write!(
+                    f,
+                    "no address of {id} is known; use its ticket, or give an endpoint"
+                )
+            }
+            Self::Resolve { host, error } => write!(f, "host name {host}: {error}"),
+            Self::Peer(error) => write!(f, "{error}"),
+            Self::StockPeer(id) => {
+                write!(f, "{id} is a stock WireGuard peer and speaks no streams")
+            }
+            Self::Protocol(error) => write!(f, "{error}"),
+            Self::NoAnswer { endpoint, waited } => {
+                write!(f, "no answer")?;
+                if let Some(endpoint) = endpoint {
+                    write!(f, " from {endpoint}")?;
+                }
+                write!(
+                    f,
+                    " for {} s: the node is off, is not reached there, or does not admit our key",
+                    waited.as_secs()
+                )
+            }
+            Self::Streams(error) => write!(f, "{error}"),
+            Self::Closed => write!(f, "the node was closed"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Why a ping has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PingError {
+    /// No peer owns the address.
+    NoRoute(IpAddr),
+    /// We have no address of that family inside the tunnel.
+    NoSource(IpAddr),
+    /// The payload does not fit the tunnel's MTU.
+    TooLong,
+    /// No reply in time.
+    Timeout,
+}
+
+impl fmt::Display for PingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRoute(ip) => write!(f, "{ip} is in no peer's allowed IPs"),
+            Self::NoSource(ip) => write!(f, "no address of ours can talk to {ip}: {ADD_ADDRESS}"),
+            Self::TooLong => write!(f, "the payload does not fit the tunnel's MTU"),
+            Self::Timeout => write!(f, "no reply in time"),
+        }
+    }
+}
+
+impl std::error::Error for PingError {}
+
+/// Why a port inside the tunnel cannot be bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UdpBindError {
+    /// Ports 2707 and 2708 belong to the node.
+    Reserved(u16),
+    /// The port is bound already, or for port 0, all are.
+    InUse(u16),
+}
+
+impl fmt::Display for UdpBindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reserved(port) => {
+                write!(
+                    f,
+                    "port {port} belongs to the node itself; take another one"
+                )
+            }
+            Self::InUse(port) => write!(f, "port {port} is in use; take another one, or 0"),
+        }
+    }
+}
+
+impl std::error::Error for UdpBindError {}
+
+/// Why a datagram was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UdpSendError {
+    /// No peer owns the destination.
+    NoRoute(IpAddr),
+    /// We have no address of that family inside the tunnel.
+    NoSource(IpAddr),
+    /// The payload does not fit the tunnel's MTU.
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+        /// The longest possible.
+        max: usize,
+    },
+}
+
+const ADD_ADDRESS: &str = "give the node one in the configuration";
+
+impl fmt::Display for UdpSendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRoute(ip) => write!(f, "{ip} is in no peer's allowed IPs"),
+            Self::NoSource(ip) => write!(f, "no address of ours can talk to {ip}: {ADD_ADDRESS}"),
+            Self::TooLong { len, max } => write!(f, "{len} bytes, at most {max} fit a datagram"),
+        }
+    }
+}
+
+impl std::error::Error for UdpSendError {}

@@ -1,0 +1,54 @@
+//! What the node does about the engine's events.
+//!
+//! Owns the order in which a timestamp reaches the disk before it reaches the wire.
+
+use crate::admission::AdmissionRequest;
+use crate::status::Refusal;
+use crate::tunnel::{State, Tunnel};
+use std::time::SystemTime;
+use wiremesh_core::Event;
+use wiremesh_wire::Now;
+
+impl Tunnel {
+    pub(crate) fn on_event(&self, state: &mut State, now: Now, event: Event) {
+        match event {
+            Event::ReserveTimestamps(floor) => {
+                if let Some(Err(error)) = self.state_dir.as_ref().map(|d| d.save_timestamp(floor)) {
+                    tracing::error!(%error, "the state directory cannot be written; after a \
+                        restart with the clock set back, peers may refuse this node for a while");
+                }
+            }
+            Event::AdmissionRequested { node_id, path } => match &self.decide {
+                Some(decide) => {
+                    let request = AdmissionRequest::new(self.me.clone(), node_id, path.remote);
+                    decide(request);
+                }
+                None => state.engine.refuse(&node_id),
+            },
+            Event::Refused { node_id, path } => {
+                tracing::warn!(%node_id, source = %path.remote, "refused a node that is not a peer");
+                state.refusals.add(Refusal {
+                    node_id,
+                    source: path.remote,
+                    time: SystemTime::now(),
+                    reason: "its key is not among the peers, and admission is by allow list",
+                });
+            }
+            Event::ClockStepped => {
+                tracing::warn!("the wall clock jumped forward: all sessions start anew");
+                if let Ok(entropy) = crate::host::entropy() {
+                    state.engine.reseed(now, &entropy);
+                }
+            }
+            Event::SessionEstablished { .. }
+            | Event::SessionLost { .. }
+            | Event::HandshakeFailed { .. }
+            | Event::EndpointChanged { .. }
+            | Event::PeerAdmitted { .. }
+            | Event::PeerForgotten { .. } => {
+                tracing::debug!(?event);
+                self.changed.notify_waiters();
+            }
+        }
+    }
+}

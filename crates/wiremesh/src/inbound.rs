@@ -1,0 +1,153 @@
+//! Packets that came out of the tunnel: to the streams, to a UDP port, or answered.
+//!
+//! Owns the table of bound ports and of pings under way. Streams are reached only from the
+//! address that the tunnel's key owns; the control port is closed to everyone else's data.
+
+use crate::port::{Addressing, PortQueue, lock};
+use crate::tunnel::{State, Tunnel};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use tokio::sync::oneshot;
+use wiremesh_core::PeerKey;
+use wiremesh_wire::Now;
+use wiremesh_wire::address::{CONTROL_PORT, STREAM_PORT};
+use wiremesh_wire::ip::{self, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
+
+/// Ports given out when port 0 is asked for.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+/// Bytes that wait in one bound port.
+const PORT_BYTES_MAX: usize = 4 << 20;
+/// The ECN codepoint "congestion experienced" (RFC 3168).
+const CONGESTION_EXPERIENCED: u8 = 0b11;
+
+/// Which ping: the address asked, identifier and sequence number.
+pub(crate) type PingKey = (IpAddr, u16, u16);
+
+/// Bound ports and pings.
+#[derive(Default)]
+pub(crate) struct Ports {
+    bound: Mutex<HashMap<u16, Arc<PortQueue>>>,
+    pings: Mutex<HashMap<PingKey, oneshot::Sender<()>>>,
+}
+
+/// Why a port cannot be bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PortTaken {
+    /// 2707 and 2708 belong to the node.
+    Reserved,
+    /// Somebody has it.
+    InUse,
+}
+
+impl Ports {
+    pub(crate) fn bind(&self, port: u16) -> Result<(u16, Arc<PortQueue>), PortTaken> {
+        if port == CONTROL_PORT || port == STREAM_PORT {
+            return Err(PortTaken::Reserved);
+        }
+        let mut bound = lock(&self.bound);
+        let port = match port {
+            0 => EPHEMERAL.clone().find(|port| !bound.contains_key(port)),
+            port => Some(port).filter(|port| !bound.contains_key(port)),
+        };
+        let port = port.ok_or(PortTaken::InUse)?;
+        let queue = Arc::new(PortQueue::new(PORT_BYTES_MAX));
+        bound.insert(port, Arc::clone(&queue));
+        Ok((port, queue))
+    }
+
+    pub(crate) fn release(&self, port: u16) {
+        lock(&self.bound).remove(&port);
+    }
+
+    pub(crate) fn expect_pong(&self, key: PingKey) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.pings).insert(key, sender);
+        receiver
+    }
+
+    pub(crate) fn forget_ping(&self, key: &PingKey) {
+        lock(&self.pings).remove(key);
+    }
+
+    /// Ends all bound ports.
+    pub(crate) fn close(&self) {
+        lock(&self.bound).values().for_each(|queue| queue.close());
+        lock(&self.pings).clear();
+    }
+}
+
+impl Tunnel {
+    /// Takes one packet from `peer`; its source is among the peer's allowed IPs.
+    pub(crate) fn handle_inbound(
+        &self,
+        state: &mut State,
+        now: Now,
+        peer: PeerKey,
+        packet: &mut [u8],
+        outer_ecn: u8,
+    ) {
+        let Ok(header) = ip::parse(packet) else {
+            return;
+        };
+        if !self.addresses.contains(header.destination) {
+            return;
+        }
+        match header.protocol {
+            PROTOCOL_UDP => self.handle_udp(state, peer, packet, outer_ecn),
+            PROTOCOL_ICMP | PROTOCOL_ICMPV6 => self.handle_icmp(state, now, peer, packet),
+            _ => {}
+        }
+    }
+
+    fn handle_udp(&self, state: &State, peer: PeerKey, packet: &[u8], outer_ecn: u8) {
+        let Ok(udp) = ip::parse_udp(packet) else {
+            return;
+        };
+        // A router on the way marks the outer packet; the mark belongs to the inner one
+        // (RFC 6040, section 4.2), if that says that its sender understands marks.
+        let ecn = match outer_ecn {
+            CONGESTION_EXPERIENCED if udp.ecn != 0 => CONGESTION_EXPERIENCED,
+            _ => udp.ecn,
+        };
+        let from = Addressing {
+            source: udp.source,
+            destination: udp.destination.ip(),
+            ecn,
+        };
+        let payload = &packet[udp.payload];
+        let waker = match udp.destination.port() {
+            STREAM_PORT => {
+                let owned = state.engine.overlay_address_of(peer).map(IpAddr::V6);
+                let expected = owned.map(|address| SocketAddr::new(address, STREAM_PORT));
+                let ours = udp.destination.ip() == self.addresses.overlay;
+                if !ours || expected != Some(udp.source) {
+                    return;
+                }
+                self.streams.push(from, payload)
+            }
+            CONTROL_PORT => return,
+            port => {
+                let queue = lock(&self.ports.bound).get(&port).cloned();
+                queue.and_then(|queue| queue.push(from, payload))
+            }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn handle_icmp(&self, state: &mut State, now: Now, peer: PeerKey, packet: &mut [u8]) {
+        if ip::turn_echo_request_into_reply(packet) {
+            let reply = &*packet;
+            let fill = |out: &mut [u8]| out.copy_from_slice(reply);
+            self.seal(state, now, peer, reply.len(), 0, fill);
+        } else if let Some(echo) = ip::parse_echo(packet).filter(|echo| !echo.request) {
+            let key = (echo.source, echo.ident, echo.seq);
+            if let Some(sender) = lock(&self.ports.pings).remove(&key) {
+                // The one who waited may be gone.
+                let _ = sender.send(());
+            }
+        }
+    }
+}

@@ -1,0 +1,603 @@
+//! A running node.
+//!
+//! Owns the driver task, the acceptor task and quinn's endpoint; the node ends when its last
+//! handle (a [`Node`], [`Peer`] or [`Connection`]) is dropped, or by [`Node::close`].
+
+use crate::builder::NodeBuilder;
+use crate::connection::Connection;
+use crate::driver;
+use crate::error::{BindError, ConnectError, PingError, UdpBindError};
+use crate::inbound::PortTaken;
+use crate::peer::{AddPeerError, Peer, PeerConfig};
+use crate::port::lock;
+use crate::status::{NodeStatus, PeerNote, PeerStatus, peer_status};
+use crate::streams::TunnelSocket;
+use crate::tunnel::{State, Tunnel};
+use crate::udp_socket::UdpSocket;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use wiremesh_core::{DropReason, PeerKey};
+use wiremesh_quic::{HandshakeData, Provider};
+use wiremesh_wire::address::{STREAM_PORT, network_id, overlay_address};
+use wiremesh_wire::ticket::ENDPOINTS_MAX;
+use wiremesh_wire::{Endpoint, NetworkId, NodeId, Now, Ticket, ip};
+
+/// Accepted connections that wait for [`Node::accept`]; further ones are closed as busy.
+const ACCEPT_BACKLOG: usize = 256;
+/// How long [`Node::close`] waits for connections to say goodbye.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
+/// The QUIC application error of a connection that found the backlog full.
+const BUSY: u32 = 0x77_6d01;
+
+/// A WireGuard node with streams inside. Cheap to clone; see the crate documentation.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    tunnel: Arc<Tunnel>,
+    endpoint: quinn::Endpoint,
+    provider: Provider,
+    accepted: AsyncMutex<mpsc::Receiver<(quinn::Connection, NodeId, String)>>,
+    network: String,
+    network_id: NetworkId,
+    connect_timeout: Duration,
+    ping_sequence: Mutex<u32>,
+    peers: Mutex<HashMap<NodeId, crate::peer::Kept>>,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({})", self.id())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.endpoint.close(0u32.into(), b"");
+        stop(&self.tunnel);
+    }
+}
+
+fn stop(tunnel: &Tunnel) {
+    tunnel.with(|state, _| state.closed = true);
+    tunnel.ports.close();
+    tunnel.streams.close();
+    tunnel.wake.notify_one();
+}
+
+/// Whom to connect to.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A peer that the node knows.
+    Id(NodeId),
+    /// A ticket; its node is added as a peer if it is not one yet.
+    Ticket(Box<Ticket>),
+}
+
+impl From<NodeId> for Target {
+    fn from(id: NodeId) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl From<&Peer> for Target {
+    fn from(peer: &Peer) -> Self {
+        Self::Id(peer.node_id())
+    }
+}
+
+impl From<Ticket> for Target {
+    fn from(ticket: Ticket) -> Self {
+        Self::Ticket(Box::new(ticket))
+    }
+}
+
+impl From<&Ticket> for Target {
+    fn from(ticket: &Ticket) -> Self {
+        ticket.clone().into()
+    }
+}
+
+impl Node {
+    /// Settings for a new node.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    pub(crate) fn start(
+        tunnel: Arc<Tunnel>,
+        provider: Provider,
+        protocols: &[String],
+        network: String,
+        connect_timeout: Duration,
+    ) -> Result<Self, BindError> {
+        let server = provider
+            .server_config(protocols)
+            .map_err(BindError::Protocols)?;
+        let socket = Arc::new(TunnelSocket {
+            tunnel: Arc::clone(&tunnel),
+            queue: Arc::clone(&tunnel.streams),
+            port: STREAM_PORT,
+        });
+        let mut endpoint_config = provider.endpoint_config();
+        let payload = crate::streams::payload_max(tunnel.mtu_bytes);
+        let payload = u16::try_from(payload).unwrap_or(u16::MAX);
+        let invalid = |_| BindError::Mtu(payload);
+        endpoint_config
+            .max_udp_payload_size(payload)
+            .map_err(invalid)?;
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(
+            endpoint_config,
+            Some(server),
+            socket,
+            Arc::new(quinn::TokioRuntime),
+        )
+        .map_err(BindError::System)?;
+        let (sender, receiver) = mpsc::channel(ACCEPT_BACKLOG);
+        tokio::spawn(driver::run(Arc::clone(&tunnel)));
+        tokio::spawn(accept_all(
+            endpoint.clone(),
+            Arc::downgrade(&tunnel),
+            sender,
+        ));
+        Ok(Self(Arc::new(Inner {
+            network_id: network_id(&network),
+            tunnel,
+            endpoint,
+            provider,
+            accepted: AsyncMutex::new(receiver),
+            network,
+            connect_timeout,
+            ping_sequence: Mutex::new(0),
+            peers: Mutex::default(),
+        })))
+    }
+
+    /// The node's public key.
+    pub fn id(&self) -> NodeId {
+        self.0.tunnel.node_id
+    }
+
+    /// The node's address inside the tunnel; it follows from its key.
+    pub fn address(&self) -> IpAddr {
+        self.0.tunnel.addresses.overlay.into()
+    }
+
+    /// Where the UDP sockets listen.
+    pub fn listen_addresses(&self) -> Vec<SocketAddr> {
+        self.0.tunnel.sockets.local_addresses()
+    }
+
+    /// What another node needs to connect to this one: the key and the addresses of this host.
+    pub fn ticket(&self) -> Ticket {
+        let mut ticket = Ticket::new(self.id());
+        ticket.network = self.0.network_id;
+        ticket.endpoints = reachable(&self.listen_addresses())
+            .into_iter()
+            .map(Endpoint::Address)
+            .collect();
+        ticket.endpoints.truncate(ENDPOINTS_MAX);
+        ticket
+    }
+
+    /// Adds a peer. Nothing is sent until there is a reason to.
+    ///
+    /// # Errors
+    ///
+    /// [`AddPeerError`]; nothing has changed then. Host names are resolved when connecting.
+    pub fn add_peer(&self, config: PeerConfig) -> Result<Peer, AddPeerError> {
+        let known: Vec<SocketAddr> = config
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| match endpoint {
+                Endpoint::Address(address) => Some(*address),
+                Endpoint::Host(..) => None,
+            })
+            .collect();
+        let core = wiremesh_core::PeerConfig {
+            node_id: config.node_id,
+            endpoint: known.first().copied(),
+            preshared_key: config.preshared_key,
+            allowed_ips: config.allowed_ips,
+            persistent_keepalive: config.persistent_keepalive,
+        };
+        let note = PeerNote {
+            name: config.name,
+            stock: config.stock,
+        };
+        self.0.tunnel.with(|state, now| {
+            let key = state
+                .engine
+                .add_peer(now, core)
+                .map_err(|e| add_error(state, e))?;
+            state.engine.set_candidates(key, &known);
+            state.names.set(config.node_id, note);
+            Ok(())
+        })?;
+        Ok(self.handle(config.node_id))
+    }
+
+    /// The peer with this key.
+    pub fn peer(&self, id: NodeId) -> Option<Peer> {
+        let known = self
+            .0
+            .tunnel
+            .peek(|state, _| state.engine.peer_by_id(&id).is_some());
+        known.then(|| self.handle(id))
+    }
+
+    fn handle(&self, id: NodeId) -> Peer {
+        let kept = lock(&self.0.peers).entry(id).or_default().clone();
+        Peer::new(self.clone(), id, kept)
+    }
+
+    /// Removes a peer with everything it has.
+    pub fn remove_peer(&self, id: NodeId) -> bool {
+        lock(&self.0.peers).remove(&id);
+        self.0.tunnel.with(|state, _| {
+            state.names.remove(&id);
+            state
+                .engine
+                .peer_by_id(&id)
+                .is_some_and(|key| state.engine.remove_peer(key))
+        })
+    }
+
+    pub(crate) fn with_peer<T>(
+        &self,
+        id: &NodeId,
+        f: impl FnOnce(&mut State, Now, PeerKey) -> T,
+    ) -> Option<T> {
+        self.0.tunnel.with(|state, now| {
+            let key = state.engine.peer_by_id(id)?;
+            Some(f(state, now, key))
+        })
+    }
+
+    /// Connects to a peer and agrees on a protocol.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], after [`NodeBuilder::connect_timeout`] at the latest.
+    pub async fn connect(
+        &self,
+        target: impl Into<Target>,
+        protocol: &str,
+    ) -> Result<Connection, ConnectError> {
+        let (connecting, peer) = self.begin(target.into(), protocol).await?;
+        let waited = self.0.connect_timeout;
+        match tokio::time::timeout(waited, connecting).await {
+            Ok(Ok(quinn)) => Ok(self.connection(quinn, peer, protocol.to_owned())),
+            Ok(Err(error)) => Err(ConnectError::Streams(error)),
+            Err(_) => {
+                let endpoint = self.peer_status(&peer).and_then(|peer| peer.endpoint);
+                Err(ConnectError::NoAnswer { endpoint, waited })
+            }
+        }
+    }
+
+    /// Connects without waiting for the peer: data sent at once travels with the first packet
+    /// (0-RTT; the tunnel underneath keeps it secret and unrepeatable). If the peer does not
+    /// speak the protocol, the connection is closed and nothing of the data is delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] for what is known before an answer.
+    pub async fn connect_early(
+        &self,
+        target: impl Into<Target>,
+        protocol: &str,
+    ) -> Result<Connection, ConnectError> {
+        let (connecting, peer) = self.begin(target.into(), protocol).await?;
+        match connecting.into_0rtt() {
+            Ok((quinn, _)) => Ok(self.connection(quinn, peer, protocol.to_owned())),
+            Err(_) => Err(ConnectError::Closed),
+        }
+    }
+
+    async fn begin(
+        &self,
+        target: Target,
+        protocol: &str,
+    ) -> Result<(quinn::Connecting, NodeId), ConnectError> {
+        let config = self
+            .0
+            .provider
+            .client_config(&[protocol])
+            .map_err(ConnectError::Protocol)?;
+        let id = match target {
+            Target::Id(id) => self.known_target(id)?,
+            Target::Ticket(ticket) => self.ticket_target(*ticket).await?,
+        };
+        self.with_peer(&id, |state, now, key| state.engine.connect(now, key));
+        let address = SocketAddr::new(overlay_address(&id).into(), STREAM_PORT);
+        let connecting = self.0.endpoint.connect_with(config, address, "wiremesh");
+        Ok((connecting.map_err(|_| ConnectError::Closed)?, id))
+    }
+
+    fn known_target(&self, id: NodeId) -> Result<NodeId, ConnectError> {
+        if id == self.id() {
+            return Err(ConnectError::OwnKey);
+        }
+        let peer = self.peer_status(&id).ok_or(ConnectError::NoEndpoint(id))?;
+        match peer.endpoint {
+            _ if peer.stock => Err(ConnectError::StockPeer(id)),
+            None => Err(ConnectError::NoEndpoint(id)),
+            Some(_) => Ok(id),
+        }
+    }
+
+    async fn ticket_target(&self, ticket: Ticket) -> Result<NodeId, ConnectError> {
+        if ticket.node_id == self.id() {
+            return Err(ConnectError::OwnKey);
+        }
+        if ticket.network != self.0.network_id {
+            let ours = self.0.network_id;
+            return Err(ConnectError::OtherNetwork {
+                ticket: ticket.network,
+                ours,
+            });
+        }
+        let addresses = resolve(&ticket.endpoints).await?;
+        let mut config = PeerConfig::new(ticket.node_id);
+        config.endpoints = addresses.iter().copied().map(Endpoint::Address).collect();
+        match self.add_peer(config) {
+            Ok(_) => {}
+            Err(AddPeerError::Exists) => {
+                self.with_peer(&ticket.node_id, |state, _, key| {
+                    state.engine.set_candidates(key, &addresses)
+                });
+            }
+            Err(error) => return Err(ConnectError::Peer(error)),
+        }
+        if addresses.is_empty() {
+            return self.known_target(ticket.node_id);
+        }
+        Ok(ticket.node_id)
+    }
+
+    /// Waits for a connection in one of the protocols of [`NodeBuilder::protocol`]; `None` once
+    /// the node is closed.
+    pub async fn accept(&self) -> Option<Connection> {
+        let (quinn, peer, protocol) = self.0.accepted.lock().await.recv().await?;
+        Some(self.connection(quinn, peer, protocol))
+    }
+
+    fn connection(&self, quinn: quinn::Connection, peer: NodeId, protocol: String) -> Connection {
+        Connection::new(quinn, peer, protocol, self.clone())
+    }
+
+    /// Binds a UDP port inside the tunnel; 0 takes one that is free.
+    ///
+    /// # Errors
+    ///
+    /// [`UdpBindError`].
+    pub fn udp_socket(&self, port: u16) -> Result<UdpSocket, UdpBindError> {
+        let tunnel = &self.0.tunnel;
+        let (port, queue) = tunnel.ports.bind(port).map_err(|taken| match taken {
+            PortTaken::Reserved => UdpBindError::Reserved(port),
+            PortTaken::InUse => UdpBindError::InUse(port),
+        })?;
+        Ok(UdpSocket::new(Arc::clone(tunnel), port, queue))
+    }
+
+    /// Sends an ICMP echo request through the tunnel and gives the time until the reply. Works
+    /// with a stock WireGuard peer, for an address among its allowed IPs.
+    ///
+    /// # Errors
+    ///
+    /// [`PingError`].
+    pub async fn ping(
+        &self,
+        address: IpAddr,
+        payload_bytes: usize,
+        timeout: Duration,
+    ) -> Result<Duration, PingError> {
+        let tunnel = &self.0.tunnel;
+        let source = tunnel
+            .addresses
+            .source_for(address)
+            .ok_or(PingError::NoSource(address))?;
+        let len = ip::echo_len(&source, payload_bytes);
+        if len > tunnel.mtu_bytes {
+            return Err(PingError::TooLong);
+        }
+        let number = {
+            let mut next = lock(&self.0.ping_sequence);
+            *next = next.wrapping_add(1);
+            *next
+        };
+        let (ident, seq) = ((number >> 16) as u16, number as u16);
+        let mut packet = vec![0; len];
+        let data: Vec<u8> = (0..payload_bytes).map(|n| n as u8).collect();
+        ip::emit_echo(&mut packet, true, source, address, ident, seq, &data);
+        let key = (address, ident, seq);
+        let pong = tunnel.ports.expect_pong(key);
+        let sent_at = Instant::now();
+        let sent = tunnel.with(|state, now| state.engine.handle_packet(now, packet));
+        let no_route = matches!(sent, Err(wiremesh_core::Rejected::NoRoute(_)));
+        let result = match no_route {
+            true => Err(PingError::NoRoute(address)),
+            false => match tokio::time::timeout(timeout, pong).await {
+                Ok(Ok(())) => Ok(sent_at.elapsed()),
+                _ => Err(PingError::Timeout),
+            },
+        };
+        tunnel.ports.forget_ping(&key);
+        result
+    }
+
+    /// A snapshot of the node and all its peers.
+    pub fn status(&self) -> NodeStatus {
+        let Inner {
+            tunnel, network, ..
+        } = &*self.0;
+        let extra = tunnel.addresses.extra.iter().map(|(address, _)| *address);
+        tunnel.peek(|state, now| NodeStatus {
+            node_id: self.id(),
+            network: network.clone(),
+            addresses: std::iter::once(self.address()).chain(extra).collect(),
+            listen: tunnel.sockets.local_addresses(),
+            peers: state
+                .engine
+                .peers()
+                .filter_map(|key| snapshot(state, now, key))
+                .collect(),
+            dropped: dropped(state.engine.counters()),
+            refusals: state.refusals.list(),
+            handshakes: state.engine.counters().handshakes,
+        })
+    }
+
+    pub(crate) fn peer_status(&self, id: &NodeId) -> Option<PeerStatus> {
+        self.0.tunnel.peek(|state, now| {
+            let key = state.engine.peer_by_id(id)?;
+            snapshot(state, now, key)
+        })
+    }
+
+    /// Binds the UDP sockets anew, on the same port if possible, and tells every peer. Happens
+    /// by itself when a socket fails.
+    pub fn rebind(&self) {
+        self.0.tunnel.with(|state, _| state.rebind_wanted = true);
+        self.0.tunnel.wake.notify_one();
+    }
+
+    /// Closes all connections, waits at most 3 s until the peers know, and stops the node.
+    pub async fn close(&self) {
+        self.0.endpoint.close(0u32.into(), b"closed");
+        // A peer that is gone does not keep us.
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, self.0.endpoint.wait_idle()).await;
+        stop(&self.0.tunnel);
+    }
+}
+
+fn snapshot(state: &State, now: Now, key: PeerKey) -> Option<PeerStatus> {
+    let core = state.engine.status(now, key)?;
+    let note = state.names.of(&core.node_id);
+    Some(peer_status(core, note))
+}
+
+fn dropped(counters: &wiremesh_core::Counters) -> Vec<(&'static str, u64)> {
+    DropReason::ALL
+        .into_iter()
+        .map(|reason| (reason.name(), counters.dropped(reason)))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+fn add_error(state: &State, error: wiremesh_core::AddPeerError) -> AddPeerError {
+    use wiremesh_core::AddPeerError as Core;
+    match error {
+        Core::OwnKey => AddPeerError::OwnKey,
+        Core::Exists => AddPeerError::Exists,
+        Core::TooManyPeers => AddPeerError::TooManyPeers,
+        Core::Overlap(overlap) => AddPeerError::Overlap {
+            wanted: overlap.wanted,
+            taken: overlap.taken,
+            owner: state.engine.node_id_of(overlap.owner),
+        },
+    }
+}
+
+/// The addresses at which others reach sockets that listen there: a wildcard stands for every
+/// address of the host, loopback only if there is no other.
+fn reachable(listen: &[SocketAddr]) -> Vec<SocketAddr> {
+    let interfaces: Vec<IpAddr> = if_addrs::get_if_addrs()
+        .unwrap_or_default()
+        .iter()
+        .map(|i| i.ip())
+        .collect();
+    let useful = |ip: &IpAddr| match ip {
+        IpAddr::V4(v4) => !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+    };
+    let outside = interfaces.iter().any(|ip| !ip.is_loopback() && useful(ip));
+    let mut found = Vec::new();
+    for address in listen {
+        if !address.ip().is_unspecified() {
+            found.push(*address);
+            continue;
+        }
+        let same_family = interfaces
+            .iter()
+            .filter(|ip| ip.is_ipv4() == address.is_ipv4() && useful(ip))
+            .filter(|ip| !outside || !ip.is_loopback());
+        found.extend(same_family.map(|ip| SocketAddr::new(*ip, address.port())));
+    }
+    found
+}
+
+async fn resolve(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, ConnectError> {
+    let mut found = Vec::new();
+    let mut failure = None;
+    for endpoint in endpoints {
+        match endpoint {
+            Endpoint::Address(address) => found.push(*address),
+            Endpoint::Host(host, port) => {
+                match tokio::net::lookup_host((host.as_str(), *port)).await {
+                    Ok(addresses) => found.extend(addresses),
+                    Err(error) => {
+                        failure = Some(ConnectError::Resolve {
+                            host: host.as_str().into(),
+                            error,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    match failure {
+        Some(failure) if found.is_empty() => Err(failure),
+        _ => Ok(found),
+    }
+}
+
+/// Takes incoming connections, each in its own task, so that a slow one holds up nobody.
+async fn accept_all(
+    endpoint: quinn::Endpoint,
+    tunnel: Weak<Tunnel>,
+    accepted: mpsc::Sender<(quinn::Connection, NodeId, String)>,
+) {
+    while let Some(incoming) = endpoint.accept().await {
+        let (tunnel, accepted) = (tunnel.clone(), accepted.clone());
+        tokio::spawn(async move {
+            let Some(ready) = accept_one(incoming, tunnel).await else {
+                return;
+            };
+            if let Err(mpsc::error::TrySendError::Full((connection, ..))) = accepted.try_send(ready)
+            {
+                connection.close(
+                    BUSY.into(),
+                    b"busy: too many connections wait to be accepted",
+                );
+            }
+        });
+    }
+}
+
+async fn accept_one(
+    incoming: quinn::Incoming,
+    tunnel: Weak<Tunnel>,
+) -> Option<(quinn::Connection, NodeId, String)> {
+    let remote = incoming.remote_address().ip();
+    let mut connecting = incoming.accept().ok()?;
+    let data = connecting
+        .handshake_data()
+        .await
+        .ok()?
+        .downcast::<HandshakeData>()
+        .ok()?;
+    let protocol = String::from_utf8_lossy(&data.protocol).into_owned();
+    // The tunnel has authenticated the client already: its early data cannot be a repetition.
+    let (connection, _) = connecting.into_0rtt().ok()?;
+    let peer = tunnel.upgrade()?.peek(|state, _| {
+        let key = state.engine.peer_by_address(remote)?;
+        state.engine.node_id_of(key)
+    })?;
+    Some((connection, peer, protocol))
+}

@@ -1,0 +1,200 @@
+//! A peer as the application holds it.
+//!
+//! Owns a handle that outlives connections: it reconnects when asked for a connection and the
+//! last one is gone.
+
+use crate::connection::Connection;
+use crate::error::ConnectError;
+use crate::node::Node;
+use crate::port::lock;
+use crate::status::PeerStatus;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use wiremesh_wire::{Endpoint, IpNet, NodeId, PresharedKey};
+
+/// What a peer is made from.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// Its public key.
+    pub node_id: NodeId,
+    /// The operator's name for it.
+    pub name: Option<String>,
+    /// Where it may be reached; all are tried at once, the one that answers is used.
+    pub endpoints: Vec<Endpoint>,
+    /// Mixed into the handshake; zero is none.
+    pub preshared_key: PresharedKey,
+    /// Prefixes beside its overlay addresses, for a stock WireGuard peer.
+    pub allowed_ips: Vec<IpNet>,
+    /// A keepalive after this long without traffic.
+    pub persistent_keepalive: Option<Duration>,
+    /// A stock WireGuard peer: it answers ping and UDP, and speaks no streams.
+    pub stock: bool,
+}
+
+impl PeerConfig {
+    /// A peer known by its key only.
+    pub fn new(node_id: NodeId) -> Self {
+        Self {
+            node_id,
+            name: None,
+            endpoints: Vec::new(),
+            preshared_key: PresharedKey::default(),
+            allowed_ips: Vec::new(),
+            persistent_keepalive: None,
+            stock: false,
+        }
+    }
+}
+
+/// Why a peer was not added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AddPeerError {
+    /// It is our own key.
+    OwnKey,
+    /// There is a peer with this key.
+    Exists,
+    /// A prefix shares addresses with another peer's.
+    Overlap {
+        /// The prefix that was to be added.
+        wanted: IpNet,
+        /// The prefix in the way.
+        taken: IpNet,
+        /// Who has it.
+        owner: Option<NodeId>,
+    },
+    /// The node's limit of peers is reached.
+    TooManyPeers,
+}
+
+impl fmt::Display for AddPeerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnKey => write!(f, "this is our own key"),
+            Self::Exists => write!(f, "there is a peer with this key already"),
+            Self::Overlap {
+                wanted,
+                taken,
+                owner,
+            } => {
+                write!(f, "{wanted} overlaps {taken}")?;
+                match owner {
+                    Some(owner) => write!(f, " of peer {owner}; prefixes must not overlap"),
+                    None => write!(f, "; prefixes must not overlap"),
+                }
+            }
+            Self::TooManyPeers => write!(f, "the limit of peers is reached"),
+        }
+    }
+}
+
+impl std::error::Error for AddPeerError {}
+
+/// Connections of a peer, by protocol, kept for reuse.
+pub(crate) type Kept = Arc<Mutex<HashMap<String, Connection>>>;
+
+/// A peer of a node. Cheap to clone; stays valid while connections come and go.
+#[derive(Clone)]
+pub struct Peer {
+    node: Node,
+    node_id: NodeId,
+    kept: Kept,
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peer({})", self.node_id)
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(node: Node, node_id: NodeId, kept: Kept) -> Self {
+        Self {
+            node,
+            node_id,
+            kept,
+        }
+    }
+
+    /// Its key.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// Its address inside the tunnel.
+    pub fn address(&self) -> IpAddr {
+        wiremesh_wire::address::overlay_address(&self.node_id).into()
+    }
+
+    /// The connection of this protocol: the last one while it lives, else a new one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::connect`].
+    pub async fn connection(&self, protocol: &str) -> Result<Connection, ConnectError> {
+        let kept = lock(&self.kept).get(protocol).cloned();
+        if let Some(connection) = kept.filter(|c| c.close_reason().is_none()) {
+            return Ok(connection);
+        }
+        let connection = self.node.connect(self.node_id, protocol).await?;
+        lock(&self.kept).insert(protocol.to_owned(), connection.clone());
+        Ok(connection)
+    }
+
+    /// Opens a bidirectional stream on [`Peer::connection`]; connects anew, once, if the kept
+    /// connection turns out to be dead.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::connect`].
+    pub async fn open_bi(
+        &self,
+        protocol: &str,
+    ) -> Result<(quinn::SendStream, quinn::RecvStream), ConnectError> {
+        match self.connection(protocol).await?.open_bi().await {
+            Ok(streams) => Ok(streams),
+            Err(_) => {
+                lock(&self.kept).remove(protocol);
+                let connection = self.connection(protocol).await?;
+                connection.open_bi().await.map_err(ConnectError::Streams)
+            }
+        }
+    }
+
+    /// A snapshot; `None` once the peer was removed.
+    pub fn status(&self) -> Option<PeerStatus> {
+        self.node.peer_status(&self.node_id)
+    }
+
+    /// Sets where it is reached.
+    pub fn set_endpoint(&self, endpoint: SocketAddr) {
+        self.node.with_peer(&self.node_id, |state, _, key| {
+            state.engine.set_endpoint(key, endpoint)
+        });
+    }
+
+    /// Changes the preshared key in place: sessions stay, the next handshake uses the new key.
+    /// `epoch` is shown for every session made with it.
+    pub fn set_preshared_key(&self, preshared_key: PresharedKey, epoch: u32) {
+        self.node.with_peer(&self.node_id, |state, _, key| {
+            state.engine.set_preshared_key(key, preshared_key, epoch)
+        });
+    }
+
+    /// Sets or ends the persistent keepalive.
+    pub fn set_persistent_keepalive(&self, every: Option<Duration>) {
+        self.node.with_peer(&self.node_id, |state, now, key| {
+            state.engine.set_persistent_keepalive(now, key, every);
+        });
+    }
+
+    /// Starts a handshake even though a session is live.
+    pub fn rekey(&self) {
+        self.node.with_peer(&self.node_id, |state, now, key| {
+            state.engine.rekey(now, key)
+        });
+    }
+}

@@ -1,0 +1,168 @@
+//! What a node tells about itself.
+//!
+//! Owns plain values, copied out; nothing secret is in them.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, SystemTime};
+pub use wiremesh_core::PeerState;
+use wiremesh_wire::{IpNet, NodeId};
+
+/// Refusals that are remembered.
+const REFUSALS_MAX: usize = 32;
+
+/// A snapshot of a node.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Its key.
+    pub node_id: NodeId,
+    /// Name of its network.
+    pub network: String,
+    /// Its addresses inside the tunnel, the overlay address first.
+    pub addresses: Vec<IpAddr>,
+    /// Where its UDP sockets listen.
+    pub listen: Vec<SocketAddr>,
+    /// Its peers, by key.
+    pub peers: Vec<PeerStatus>,
+    /// What was dropped, by reason; reasons that never occurred are left out.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// The latest nodes that were turned away, newest last.
+    pub refusals: Vec<Refusal>,
+    /// Handshakes completed.
+    pub handshakes: u64,
+}
+
+/// A snapshot of one peer.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its key.
+    pub node_id: NodeId,
+    /// The operator's name for it.
+    pub name: Option<String>,
+    /// Whether the operator named it as stock WireGuard.
+    pub stock: bool,
+    /// Its overlay address.
+    pub address: Ipv6Addr,
+    /// Its further prefixes.
+    pub allowed_ips: Vec<IpNet>,
+    /// Where it is reached.
+    pub endpoint: Option<SocketAddr>,
+    /// Where it stands.
+    pub state: PeerState,
+    /// Why it is not connected, and what to look at; `None` when nothing is wrong.
+    pub reason: Option<&'static str>,
+    /// Whether admission let it in, rather than the configuration.
+    pub provisional: bool,
+    /// Age of the session in use.
+    pub session_age: Option<Duration>,
+    /// Epoch of the preshared key that made the session in use.
+    pub psk_epoch: Option<u32>,
+    /// Wall time of the last completed handshake.
+    pub last_handshake: Option<SystemTime>,
+    /// Initiation to response, of the last handshake that we initiated.
+    pub handshake_time: Option<Duration>,
+    /// Bytes received, as UDP payload.
+    pub rx_bytes: u64,
+    /// Bytes sent, as UDP payload.
+    pub tx_bytes: u64,
+    /// Time since anything authenticated came in.
+    pub last_received: Option<Duration>,
+}
+
+/// A node that was turned away. It got no answer.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Its key.
+    pub node_id: NodeId,
+    /// Where it asked from.
+    pub source: SocketAddr,
+    /// When.
+    pub time: SystemTime,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// The latest refusals, one per node.
+#[derive(Default)]
+pub(crate) struct Refusals(VecDeque<Refusal>);
+
+impl Refusals {
+    pub(crate) fn add(&mut self, refusal: Refusal) {
+        self.0.retain(|known| known.node_id != refusal.node_id);
+        if self.0.len() >= REFUSALS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(refusal);
+    }
+
+    pub(crate) fn list(&self) -> Vec<Refusal> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+/// What the operator said of peers beyond what the engine needs.
+#[derive(Default)]
+pub(crate) struct PeerNames(HashMap<NodeId, PeerNote>);
+
+/// One such note.
+#[derive(Clone, Default)]
+pub(crate) struct PeerNote {
+    pub(crate) name: Option<String>,
+    pub(crate) stock: bool,
+}
+
+impl PeerNames {
+    pub(crate) fn set(&mut self, node_id: NodeId, note: PeerNote) {
+        self.0.insert(node_id, note);
+    }
+
+    pub(crate) fn of(&self, node_id: &NodeId) -> PeerNote {
+        self.0.get(node_id).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn remove(&mut self, node_id: &NodeId) {
+        self.0.remove(node_id);
+    }
+}
+
+pub(crate) fn peer_status(core: wiremesh_core::PeerStatus, note: PeerNote) -> PeerStatus {
+    let has_endpoint = core.path.is_some();
+    PeerStatus {
+        node_id: core.node_id,
+        name: note.name,
+        stock: note.stock,
+        address: core.overlay,
+        allowed_ips: core.allowed_ips.to_vec(),
+        endpoint: core.path.map(|path| path.remote),
+        state: core.state,
+        reason: reason(core.state, has_endpoint),
+        provisional: core.provisional,
+        session_age: core.session_age,
+        psk_epoch: core.session_psk_epoch,
+        last_handshake: core
+            .last_handshake
+            .map(|at| SystemTime::UNIX_EPOCH + at.as_duration()),
+        handshake_time: core.handshake_time,
+        rx_bytes: core.rx_bytes,
+        tx_bytes: core.tx_bytes,
+        last_received: core.last_received,
+    }
+}
+
+fn reason(state: PeerState, has_endpoint: bool) -> Option<&'static str> {
+    match state {
+        PeerState::Connected => None,
+        PeerState::Idle if has_endpoint => None,
+        PeerState::Idle => Some("no endpoint is known: waiting for the peer to come"),
+        PeerState::Handshaking if !has_endpoint => Some("no endpoint is known"),
+        PeerState::Handshaking => Some("no answer to the handshake yet"),
+        PeerState::AwaitingConfirmation => {
+            Some("our response was sent; waiting for its first data")
+        }
+        PeerState::Silent => Some("data was sent and nothing comes back"),
+        PeerState::NoAnswer if !has_endpoint => Some("no endpoint is known"),
+        PeerState::NoAnswer => {
+            Some("no answer for 90 s: it is off, not reached there, or does not admit our key")
+        }
+    }
+}

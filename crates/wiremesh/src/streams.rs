@@ -1,0 +1,131 @@
+//! quinn's socket inside the tunnel.
+//!
+//! Owns the translation between quinn's transmits and the tunnel's ports; [`crate::UdpSocket`]
+//! uses the same. Back-pressure of the UDP socket reaches quinn, so that its priorities decide
+//! what is sent next rather than a long queue below it.
+
+use crate::port::PortQueue;
+use crate::tunnel::{SendFailure, Tunnel, UDP6_HEADER_BYTES};
+use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Segments that quinn puts in one transmit; its own limit is 10.
+const TRANSMIT_SEGMENTS: usize = 10;
+/// Datagrams that quinn takes out of one buffer.
+const RECEIVE_SEGMENTS: usize = 16;
+
+/// One UDP port inside the tunnel, as quinn wants it.
+pub(crate) struct TunnelSocket {
+    pub(crate) tunnel: Arc<Tunnel>,
+    pub(crate) queue: Arc<PortQueue>,
+    pub(crate) port: u16,
+}
+
+impl fmt::Debug for TunnelSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelSocket")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TunnelSocket {
+    pub(crate) fn local(&self) -> SocketAddr {
+        SocketAddr::new(self.tunnel.addresses.overlay.into(), self.port)
+    }
+}
+
+impl AsyncUdpSocket for TunnelSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Writable(Arc::clone(&self.tunnel)))
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let size = transmit
+            .segment_size
+            .unwrap_or(transmit.contents.len())
+            .max(1);
+        let segments = transmit.contents.chunks(size);
+        let more_follows = segments.len() >= TRANSMIT_SEGMENTS;
+        let ecn = transmit.ecn.map_or(0, |ecn| ecn as u8);
+        let sent =
+            self.tunnel
+                .send_segments(self.port, transmit.destination, ecn, segments, more_follows);
+        match sent {
+            Err(SendFailure::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            // The peer is gone or the datagram too long: lost, as on any network.
+            _ => Ok(()),
+        }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let filled = std::task::ready!(self.queue.poll_read(cx, |front| {
+            let mut count = 0;
+            for (buffer, meta) in bufs.iter_mut().zip(meta.iter_mut()) {
+                let Some((item, len)) = front.take_run(buffer) else {
+                    break;
+                };
+                *meta = RecvMeta {
+                    addr: item.source,
+                    len,
+                    stride: item.len.max(1),
+                    ecn: EcnCodepoint::from_bits(item.ecn),
+                    dst_ip: Some(item.destination),
+                };
+                count += 1;
+            }
+            count
+        }));
+        // A closed node is silent for ever: quinn's connections end by their own close.
+        Poll::Ready(filled.ok_or_else(|| io::ErrorKind::NotConnected.into()))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local())
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        TRANSMIT_SEGMENTS
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        RECEIVE_SEGMENTS
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.tunnel.sockets.may_fragment()
+    }
+}
+
+struct Writable(Arc<Tunnel>);
+
+impl fmt::Debug for Writable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writable")
+    }
+}
+
+impl UdpPoller for Writable {
+    fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.0.poll_writable(cx.waker()) {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
+        }
+    }
+}
+
+/// The largest UDP payload that fits a tunnel of this MTU.
+pub(crate) fn payload_max(mtu_bytes: usize) -> usize {
+    mtu_bytes.saturating_sub(UDP6_HEADER_BYTES)
+}

@@ -1,0 +1,339 @@
+//! What all parts of a running node share: the engine, its sockets, and the ports inside.
+//!
+//! Owns the lock around the engine. Everyone who feeds the engine drains it under the same lock
+//! ([`Tunnel::with`]), so that events, datagrams and deadlines leave in order.
+
+use crate::admission::Decide;
+use crate::host::{self, StateDir};
+use crate::inbound::Ports;
+use crate::outbox::Outbox;
+use crate::port::{PortQueue, lock};
+use crate::status::{PeerNames, Refusals};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Waker;
+use tokio::sync::Notify;
+use wiremesh_core::{Node as Engine, PeerKey};
+use wiremesh_udp::UdpSockets;
+use wiremesh_wire::{IpNet, NodeId, Now, ip};
+
+/// Bytes of headers in front of a UDP payload inside the tunnel, IPv6.
+pub(crate) const UDP6_HEADER_BYTES: usize = ip::IPV6_UDP_HEADER_LEN;
+
+/// The addresses of ours inside the tunnel.
+pub(crate) struct Addresses {
+    pub(crate) overlay: Ipv6Addr,
+    /// Further ones that the operator gave, with their prefix.
+    pub(crate) extra: Vec<(IpAddr, IpNet)>,
+}
+
+impl Addresses {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        address == self.overlay || self.extra.iter().any(|(extra, _)| *extra == address)
+    }
+
+    /// The address of ours to send from: one in the same prefix, else one of the same family.
+    pub(crate) fn source_for(&self, destination: IpAddr) -> Option<IpAddr> {
+        let near = self.extra.iter().find(|(_, net)| net.contains(destination));
+        let family = || match destination {
+            IpAddr::V6(_) => Some(IpAddr::V6(self.overlay)),
+            IpAddr::V4(_) => self.extra.iter().map(|(a, _)| *a).find(IpAddr::is_ipv4),
+        };
+        near.map(|(address, _)| *address).or_else(family)
+    }
+}
+
+/// Everything behind the lock.
+pub(crate) struct State {
+    pub(crate) engine: Engine,
+    pub(crate) outbox: Outbox,
+    /// Tasks that wait until the outbox takes more.
+    pub(crate) writers: Vec<Waker>,
+    pub(crate) refusals: Refusals,
+    pub(crate) names: PeerNames,
+    pub(crate) rebind_wanted: bool,
+    pub(crate) closed: bool,
+}
+
+/// A running node.
+pub(crate) struct Tunnel {
+    pub(crate) me: Weak<Tunnel>,
+    pub(crate) node_id: NodeId,
+    state: Mutex<State>,
+    pub(crate) sockets: UdpSockets,
+    pub(crate) addresses: Addresses,
+    pub(crate) ports: Ports,
+    pub(crate) streams: Arc<PortQueue>,
+    pub(crate) state_dir: Option<StateDir>,
+    pub(crate) decide: Option<Decide>,
+    pub(crate) mtu_bytes: usize,
+    /// Wakes the driver: the outbox is to be flushed, or a deadline came nearer.
+    pub(crate) wake: Notify,
+    /// Wakes everyone who waits for a change of a peer.
+    pub(crate) changed: Notify,
+    /// The deadline for which the driver sleeps, nanoseconds of the engine's clock.
+    pub(crate) armed: AtomicU64,
+}
+
+/// Why a payload did not leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SendFailure {
+    /// The outbox is full: wait for [`Tunnel::poll_writable`].
+    WouldBlock,
+    /// No peer owns the destination.
+    NoRoute,
+    /// No address of ours in that family.
+    NoSource,
+    /// Longer than the tunnel's MTU allows.
+    TooLong,
+}
+
+impl Tunnel {
+    pub(crate) fn new(me: Weak<Tunnel>, parts: TunnelParts) -> Self {
+        Self {
+            me,
+            node_id: parts.engine.node_id(),
+            state: Mutex::new(State {
+                engine: parts.engine,
+                outbox: Outbox::default(),
+                writers: Vec::new(),
+                refusals: Refusals::default(),
+                names: PeerNames::default(),
+                rebind_wanted: false,
+                closed: false,
+            }),
+            sockets: parts.sockets,
+            addresses: parts.addresses,
+            ports: Ports::default(),
+            streams: Arc::new(PortQueue::new(4 << 20)),
+            state_dir: parts.state_dir,
+            decide: parts.decide,
+            mtu_bytes: parts.mtu_bytes,
+            wake: Notify::new(),
+            changed: Notify::new(),
+            armed: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs `f` on the engine and drains it.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut State, Now) -> T) -> T {
+        let now = host::now();
+        let mut state = lock(&self.state);
+        let result = f(&mut state, now);
+        self.drain(&mut state, now);
+        self.flush(&mut state);
+        let deadline = state
+            .engine
+            .poll_timeout()
+            .map_or(u64::MAX, |at| at.as_nanos());
+        drop(state);
+        if deadline < self.armed.load(Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+        result
+    }
+
+    /// Looks at the engine without changing it.
+    pub(crate) fn peek<T>(&self, f: impl FnOnce(&State, Now) -> T) -> T {
+        let now = host::now();
+        f(&lock(&self.state), now)
+    }
+
+    /// Events first (a timestamp must be on disk before it is used), then datagrams.
+    fn drain(&self, state: &mut State, now: Now) {
+        while let Some(event) = state.engine.poll_event() {
+            self.on_event(state, now, event);
+        }
+        let segments_max = self.sockets.max_segments();
+        while !state.outbox.is_full() {
+            let Some(transmit) = state.engine.poll_transmit() else {
+                break;
+            };
+            state
+                .outbox
+                .push(transmit.path, &transmit.datagram, segments_max);
+        }
+    }
+
+    /// Gives the socket what is waiting, and wakes the writers if it took it.
+    pub(crate) fn flush(&self, state: &mut State) {
+        let flushed = state.outbox.flush(&self.sockets);
+        if let Some(path) = flushed.source_rejected {
+            state.engine.forget_local_address(path);
+        }
+        if flushed.fatal {
+            state.rebind_wanted = true;
+            self.wake.notify_one();
+        }
+        if state.outbox.is_blocked() {
+            self.wake.notify_one();
+        } else {
+            state.writers.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Sends the segments of a transmit from `source_port` to `destination` inside the tunnel.
+    ///
+    /// With `more_follows` the last batch may wait for the driver, to be joined by the next.
+    pub(crate) fn send_segments(
+        &self,
+        source_port: u16,
+        destination: SocketAddr,
+        ecn: u8,
+        segments: impl Iterator<Item = impl AsRef<[u8]>>,
+        more_follows: bool,
+    ) -> Result<(), SendFailure> {
+        let source = self
+            .addresses
+            .source_for(destination.ip())
+            .ok_or(SendFailure::NoSource)?;
+        let flow = Flow {
+            source: SocketAddr::new(source, source_port),
+            destination,
+            ecn,
+        };
+        let now = host::now();
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Ok(());
+        }
+        if state.outbox.is_blocked() || state.outbox.is_full() {
+            return Err(SendFailure::WouldBlock);
+        }
+        let route = state.engine.peer_by_address(destination.ip());
+        let peer = route.ok_or(SendFailure::NoRoute)?;
+        let mut staged = false;
+        for segment in segments {
+            staged |= self.send_payload(&mut state, now, peer, flow, segment.as_ref())?;
+        }
+        if staged {
+            self.drain(&mut state, now);
+            self.wake.notify_one();
+        }
+        if more_follows && !staged && !state.outbox.is_full() {
+            drop(state);
+            self.wake.notify_one();
+        } else {
+            self.flush(&mut state);
+        }
+        Ok(())
+    }
+
+    /// Seals one payload into the outbox, or stages it in the engine (`true`) for want of a
+    /// session.
+    fn send_payload(
+        &self,
+        state: &mut State,
+        now: Now,
+        peer: PeerKey,
+        flow: Flow,
+        payload: &[u8],
+    ) -> Result<bool, SendFailure> {
+        let packet_len = flow.header_bytes() + payload.len();
+        if packet_len > self.mtu_bytes {
+            return Err(SendFailure::TooLong);
+        }
+        let fill = |packet: &mut [u8]| flow.write(packet, payload);
+        if !self.seal(state, now, peer, packet_len, flow.ecn, fill) {
+            let mut packet = vec![0; packet_len];
+            flow.write(&mut packet, payload);
+            // A full queue drops: a handshake is running and the streams repeat what is lost.
+            let _ = state.engine.handle_packet(now, packet);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Seals a packet straight into the outbox; `false` when there is no session for it.
+    pub(crate) fn seal(
+        &self,
+        state: &mut State,
+        now: Now,
+        peer: PeerKey,
+        packet_len: usize,
+        ecn: u8,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> bool {
+        let Some(path) = state.engine.path_of(peer) else {
+            return false;
+        };
+        let len = state.engine.sealed_len(packet_len);
+        let batch = state
+            .outbox
+            .batch_for(path, ecn, len, self.sockets.max_segments());
+        let sealed = state
+            .engine
+            .seal_packet(now, peer, packet_len, &mut batch.contents, fill)
+            .is_ok();
+        match sealed {
+            true => state.outbox.appended(len),
+            false => state.outbox.drop_if_empty(),
+        }
+        sealed
+    }
+
+    /// Registers `waker` unless the outbox takes more now.
+    pub(crate) fn poll_writable(&self, waker: &Waker) -> bool {
+        let mut state = lock(&self.state);
+        let ready = state.closed || (!state.outbox.is_blocked() && !state.outbox.is_full());
+        if !ready && !state.writers.iter().any(|known| known.will_wake(waker)) {
+            state.writers.push(waker.clone());
+        }
+        ready
+    }
+}
+
+/// What a [`Tunnel`] is made from.
+pub(crate) struct TunnelParts {
+    pub(crate) engine: Engine,
+    pub(crate) sockets: UdpSockets,
+    pub(crate) addresses: Addresses,
+    pub(crate) state_dir: Option<StateDir>,
+    pub(crate) decide: Option<Decide>,
+    pub(crate) mtu_bytes: usize,
+}
+
+/// The addressing of one UDP datagram inside the tunnel.
+#[derive(Clone, Copy)]
+struct Flow {
+    source: SocketAddr,
+    destination: SocketAddr,
+    ecn: u8,
+}
+
+impl Flow {
+    fn header_bytes(&self) -> usize {
+        match self.destination {
+            SocketAddr::V4(_) => ip::IPV4_UDP_HEADER_LEN,
+            SocketAddr::V6(_) => UDP6_HEADER_BYTES,
+        }
+    }
+
+    /// Writes headers and payload; `packet` has exactly their length.
+    fn write(&self, packet: &mut [u8], payload: &[u8]) {
+        packet[self.header_bytes()..].copy_from_slice(payload);
+        let (from, to) = (self.source.port(), self.destination.port());
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                ip::emit_ipv6_udp(
+                    packet,
+                    (source, from),
+                    (destination, to),
+                    payload.len(),
+                    self.ecn,
+                );
+            }
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                ip::emit_ipv4_udp(
+                    packet,
+                    (source, from),
+                    (destination, to),
+                    payload.len(),
+                    self.ecn,
+                );
+            }
+            _ => unreachable!("the source is chosen in the destination's family"),
+        }
+    }
+}
