@@ -5,7 +5,7 @@
 use crate::admission::{Admission, AskFn};
 use crate::error::BindError;
 use crate::host::{self, StateDir};
-use crate::node::Node;
+use crate::node::{Node, StreamSettings};
 use crate::streams::payload_max;
 use crate::tunnel::{Addresses, Tunnel, TunnelParts};
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use wiremesh_core::{Limits, NodeConfig};
-use wiremesh_quic::{Provider, at_least_assumed, default_transport};
+use wiremesh_noise::crypto::hmac;
+use wiremesh_quic::{Provider, ResetKey, at_least_assumed, default_transport};
 use wiremesh_udp::{UdpConfig, UdpSockets};
 use wiremesh_wire::{IpNet, SecretKey, Tai64n, address};
 
@@ -168,6 +169,10 @@ impl NodeBuilder {
             Some(key) => key,
             None => SecretKey::from_bytes(entropy()?),
         };
+        // From the key, so that it survives a restart: a peer's next packet on a connection of
+        // before is answered by a stateless reset, and the peer need not wait for its timeout.
+        let reset = hmac(secret_key.as_bytes(), &[b"wiremesh stateless reset v1"]);
+        let reset_key = ResetKey::new(*reset);
         let (admission, decide) = match self.admission {
             Admission::AllowList => (wiremesh_core::Admission::AllowList, None),
             Admission::AllowAll { provisional_max } => {

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use wiremesh_core::{DropReason, PeerKey};
-use wiremesh_quic::{HandshakeData, Provider};
+use wiremesh_quic::{HandshakeData, Provider, ResetKey};
 use wiremesh_wire::address::{STREAM_PORT, network_id, overlay_address};
 use wiremesh_wire::ticket::ENDPOINTS_MAX;
 use wiremesh_wire::{Endpoint, NetworkId, NodeId, Now, Ticket, ip};
@@ -69,6 +69,14 @@ fn stop(tunnel: &Tunnel) {
     tunnel.wake.notify_one();
 }
 
+/// What the streams of a node are made from.
+pub(crate) struct StreamSettings {
+    pub(crate) provider: Provider,
+    pub(crate) reset_key: ResetKey,
+    pub(crate) protocols: Vec<String>,
+    pub(crate) connect_timeout: Duration,
+}
+
 /// Whom to connect to.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -110,13 +118,17 @@ impl Node {
 
     pub(crate) fn start(
         tunnel: Arc<Tunnel>,
-        provider: Provider,
-        protocols: &[String],
+        streams: StreamSettings,
         network: String,
-        connect_timeout: Duration,
     ) -> Result<Self, BindError> {
+        let StreamSettings {
+            provider,
+            reset_key,
+            protocols,
+            connect_timeout,
+        } = streams;
         let server = provider
-            .server_config(protocols)
+            .server_config(&protocols)
             .map_err(BindError::Protocols)?;
         let socket = Arc::new(TunnelSocket {
             tunnel: Arc::clone(&tunnel),
@@ -124,6 +136,7 @@ impl Node {
             port: STREAM_PORT,
         });
         let mut endpoint_config = provider.endpoint_config();
+        endpoint_config.reset_key(Arc::new(reset_key));
         let payload = crate::streams::payload_max(tunnel.mtu_bytes);
         let payload = u16::try_from(payload).unwrap_or(u16::MAX);
         let invalid = |_| BindError::Mtu(payload);
