@@ -6,4 +6,9 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod config;
+pub mod failure;
+pub mod folders;
+pub mod keys;
+pub mod suggest;
 pub mod transfer;

@@ -1,0 +1,340 @@
+//! Our own configuration file.
+//!
+//! Owns the names of its fields and where each value stands, for errors with line and column.
+//! A field that it does not know is an error, since a misspelt one would be a default in silence.
+
+use super::{
+    Admission, Config, DEFAULT_MTU, DEFAULT_PORT, DEFAULT_PROVISIONAL_MAX, Log, Peer, check_mtu,
+    everywhere,
+};
+use crate::failure::{Failure, Place};
+use crate::{folders, keys, suggest};
+use serde::Deserialize;
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+use toml::Spanned;
+use wiremesh_wire::{IpNet, NodeId, PresharedKey, Ticket, network_id};
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    node: Node,
+    #[serde(default)]
+    echo: Echo,
+    #[serde(default)]
+    peer: Vec<Spanned<RawPeer>>,
+}
+
+type Text = Spanned<String>;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Node {
+    key: Option<Text>,
+    listen: Option<Vec<Text>>,
+    network: Option<Text>,
+    admission: Option<Text>,
+    provisional_max: Option<Spanned<u32>>,
+    addresses: Option<Vec<Text>>,
+    advertise: Option<Vec<Text>>,
+    mtu: Option<Spanned<u64>>,
+    state_dir: Option<Text>,
+    control_socket: Option<Text>,
+    log: Option<Log>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Echo {
+    udp_port: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawPeer {
+    name: Option<Text>,
+    id: Option<Text>,
+    ticket: Option<Text>,
+    endpoint: Option<Text>,
+    preshared_key_file: Option<Text>,
+    allowed_ips: Option<Vec<Text>>,
+    keepalive: Option<Spanned<u64>>,
+    #[serde(default)]
+    stock: bool,
+}
+
+/// Parses and resolves a file; reads the key files that it names.
+pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Failure> {
+    let file: File = toml::from_str(text).map_err(|error| toml_failure(&error, text, path))?;
+    Resolve { text, path }.config(file)
+}
+
+/// Turns an error of the TOML library into one of ours.
+fn toml_failure(error: &toml::de::Error, text: &str, path: &Path) -> Failure {
+    let message = error.message();
+    let at = error.span().map_or(0, |span| span.start);
+    let failure = Failure::input(message.lines().next().unwrap_or(message))
+        .at(Place::of_byte(path, text, at));
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if message.starts_with("unknown field")
+        && let Some(word) = quoted.next()
+    {
+        let known: Vec<&str> = quoted.collect();
+        return Failure {
+            what: format!("unknown field `{word}`"),
+            ..failure
+        }
+        .fix(suggest::remedy(word, &known));
+    }
+    if message.starts_with("unknown variant")
+        && let Some(word) = quoted.next()
+    {
+        let known: Vec<&str> = quoted.collect();
+        return Failure {
+            what: format!("`{word}` is not possible here"),
+            ..failure
+        }
+        .fix(suggest::remedy(word, &known));
+    }
+    failure.fix("wiremesh config prints a file with every field and its form")
+}
+
+struct Resolve<'a> {
+    text: &'a str,
+    path: &'a Path,
+}
+
+impl Resolve<'_> {
+    fn place<T>(&self, value: &Spanned<T>) -> Place {
+        Place::of_byte(self.path, self.text, value.span().start)
+    }
+
+    fn wrong<T>(&self, field: &str, value: &Spanned<T>, why: impl Display) -> Failure {
+        Failure::input(format!("`{field}`: {why}")).at(self.place(value))
+    }
+
+    fn parsed<T>(&self, field: &str, value: &Text, form: &str) -> Result<T, Failure>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let text = value.get_ref();
+        text.parse().map_err(|error| {
+            self.wrong(field, value, format_args!("{text:?}: {error}"))
+                .fix(format!("it looks like this: {form}"))
+        })
+    }
+
+    fn list<T>(&self, field: &str, values: Option<&[Text]>, form: &str) -> Result<Vec<T>, Failure>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let values = values.unwrap_or_default();
+        values
+            .iter()
+            .map(|value| self.parsed(field, value, form))
+            .collect()
+    }
+
+    /// Adds the line to an error of a file that this file names.
+    fn named_in(&self, value: &Text) -> impl Fn(Failure) -> Failure {
+        let here = self.place(value);
+        move |failure| {
+            let place = failure.place.clone().unwrap_or_default();
+            failure.at(format!("{place}, named in {here}"))
+        }
+    }
+
+    fn file(&self, value: Option<&Text>) -> Option<PathBuf> {
+        value.map(|value| folders::resolve(value.get_ref(), self.path))
+    }
+
+    fn config(&self, file: File) -> Result<Config, Failure> {
+        let node = file.node;
+        let secret_key = match &node.key {
+            Some(value) => {
+                let path = folders::resolve(value.get_ref(), self.path);
+                keys::read(&path).map_err(self.named_in(value))?
+            }
+            None => keys::read(&keys::default_path()?)?,
+        };
+        let network = node
+            .network
+            .as_ref()
+            .map(|name| name.get_ref().clone())
+            .unwrap_or_default();
+        let listen: Vec<SocketAddr> = self.list(
+            "listen",
+            node.listen.as_deref(),
+            "\"0.0.0.0:51820\", \"[::]:51820\"",
+        )?;
+        let peers = file.peer.into_iter().map(|raw| self.peer(raw, &network));
+        let peers = peers.collect::<Result<_, Failure>>()?;
+        let mtu_bytes = match &node.mtu {
+            None => DEFAULT_MTU,
+            Some(mtu) => check_mtu(*mtu.get_ref()).map_err(|why| self.wrong("mtu", mtu, why))?,
+        };
+        let control_socket = match self.file(node.control_socket.as_ref()) {
+            Some(path) => path,
+            None => folders::control_socket()?,
+        };
+        let state_dir = match self.file(node.state_dir.as_ref()) {
+            Some(path) => path,
+            None => folders::state()?,
+        };
+        Ok(Config {
+            file: self.path.to_owned(),
+            secret_key,
+            listen: if listen.is_empty() {
+                everywhere(DEFAULT_PORT)
+            } else {
+                listen
+            },
+            admission: self.admission(&node)?,
+            addresses: self.list::<IpAddr>(
+                "addresses",
+                node.addresses.as_deref(),
+                "\"10.0.0.2\"",
+            )?,
+            advertise: self.list(
+                "advertise",
+                node.advertise.as_deref(),
+                "\"host.example:51820\"",
+            )?,
+            network,
+            mtu_bytes,
+            state_dir,
+            control_socket,
+            log: node.log.unwrap_or(Log::Info),
+            udp_echo_port: file.echo.udp_port.filter(|port| *port != 0),
+            peers,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn admission(&self, node: &Node) -> Result<Admission, Failure> {
+        let known = ["allow-list", "allow-all"];
+        let provisional_max = node
+            .provisional_max
+            .as_ref()
+            .map_or(DEFAULT_PROVISIONAL_MAX, |max| *max.get_ref());
+        match node
+            .admission
+            .as_ref()
+            .map(|value| (value, value.get_ref().as_str()))
+        {
+            None | Some((_, "allow-list")) => match &node.provisional_max {
+                Some(max) => Err(self
+                    .wrong(
+                        "provisional-max",
+                        max,
+                        "it has a meaning only with `allow-all`",
+                    )
+                    .fix("remove it, or set admission = \"allow-all\"")),
+                None => Ok(Admission::AllowList),
+            },
+            Some((_, "allow-all")) => Ok(Admission::AllowAll { provisional_max }),
+            Some((value, word)) => Err(self
+                .wrong("admission", value, format_args!("{word:?} is not possible"))
+                .fix(suggest::remedy(word, &known))),
+        }
+    }
+
+    fn peer(&self, spanned: Spanned<RawPeer>, network: &str) -> Result<Peer, Failure> {
+        let place = self.place(&spanned);
+        let raw = spanned.into_inner();
+        let id: Option<NodeId> = match &raw.id {
+            None => None,
+            Some(id) => Some(self.parsed("id", id, "44 characters, as `wg pubkey` shows")?),
+        };
+        let mut endpoints = Vec::new();
+        if let Some(endpoint) = &raw.endpoint {
+            endpoints.push(self.parsed("endpoint", endpoint, "\"host.example:51820\"")?);
+        }
+        let mut ticket_id = None;
+        if let Some(text) = &raw.ticket {
+            let ticket: Ticket = self.ticket(text)?;
+            if ticket.network != network_id(network) {
+                return Err(self
+                    .wrong("ticket", text, "it is for another network than this node's")
+                    .fix("set [node] network to the name of the ticket's network"));
+            }
+            if id.is_some_and(|id| id != ticket.node_id) {
+                return Err(self
+                    .wrong("ticket", text, "it is for another node than `id` says")
+                    .fix("remove `id`; the ticket is enough"));
+            }
+            ticket_id = Some(ticket.node_id);
+            endpoints.extend(ticket.endpoints.iter().cloned());
+        }
+        let Some(node_id) = id.or(ticket_id) else {
+            return Err(Failure::input("a peer has neither `id` nor `ticket`")
+                .at(place)
+                .fix("add id = \"...\" (its public key) or ticket = \"wm...\""));
+        };
+        let preshared_key = match &raw.preshared_key_file {
+            None => PresharedKey::default(),
+            Some(value) => keys::read_preshared(&folders::resolve(value.get_ref(), self.path))
+                .map_err(self.named_in(value))?,
+        };
+        Ok(Peer {
+            name: self.name(raw.name.as_ref())?,
+            node_id,
+            endpoints,
+            preshared_key,
+            allowed_ips: self.allowed_ips(raw.allowed_ips.as_deref().unwrap_or_default())?,
+            keepalive: self.keepalive(raw.keepalive.as_ref())?,
+            stock: raw.stock,
+            place,
+        })
+    }
+
+    /// The error shows no part of the ticket: it may hold a secret.
+    fn ticket(&self, text: &Text) -> Result<Ticket, Failure> {
+        text.get_ref().parse().map_err(|error| {
+            self.wrong("ticket", text, error)
+                .fix("copy it again from `wiremesh ticket`")
+        })
+    }
+
+    fn name(&self, name: Option<&Text>) -> Result<Option<String>, Failure> {
+        let Some(value) = name else { return Ok(None) };
+        let name = value.get_ref();
+        let fits = !name.is_empty()
+            && name.len() <= 63
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if fits {
+            return Ok(Some(name.clone()));
+        }
+        Err(self
+            .wrong("name", value, format_args!("{name:?} cannot be a name"))
+            .fix("use 1 to 63 letters, digits and the signs - _ ."))
+    }
+
+    fn allowed_ips(&self, values: &[Text]) -> Result<Vec<(IpNet, Place)>, Failure> {
+        let form = "[\"10.0.0.0/24\", \"fd00::/64\"]";
+        values
+            .iter()
+            .map(|value| Ok((self.parsed("allowed-ips", value, form)?, self.place(value))))
+            .collect()
+    }
+
+    fn keepalive(&self, seconds: Option<&Spanned<u64>>) -> Result<Option<Duration>, Failure> {
+        match seconds.map(|value| (value, *value.get_ref())) {
+            None | Some((_, 0)) => Ok(None),
+            Some((_, seconds @ 1..=65_535)) => Ok(Some(Duration::from_secs(seconds))),
+            Some((value, _)) => Err(self
+                .wrong(
+                    "keepalive",
+                    value,
+                    "it must be from 1 to 65535 seconds, or 0 for off",
+                )
+                .fix("25 keeps most NATs open")),
+        }
+    }
+}
