@@ -215,13 +215,13 @@ impl NodeBuilder {
         let transport = at_least_assumed(transport).map_err(BindError::Transport)?;
         let provider = Provider::new(entropy()?, transport);
         let tunnel = Arc::new_cyclic(|me| Tunnel::new(me.clone(), parts));
-        Node::start(
-            tunnel,
+        let streams = StreamSettings {
             provider,
-            &self.protocols,
-            self.network,
-            self.connect_timeout,
-        )
+            reset_key,
+            protocols: self.protocols,
+            connect_timeout: self.connect_timeout,
+        };
+        Node::start(tunnel, streams, self.network)
     }
 }
 

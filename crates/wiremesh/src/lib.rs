@@ -31,6 +31,7 @@
 //! Everything runs on tokio. A connection's peer is the tunnel's key: [`Connection::peer`].
 #![forbid(unsafe_code)]
 
+mod accept;
 mod admission;
 mod builder;
 mod connection;
@@ -45,6 +46,7 @@ mod peer;
 mod port;
 mod status;
 mod streams;
+mod target;
 mod tunnel;
 mod udp_socket;
 
@@ -52,10 +54,11 @@ pub use admission::{Admission, AdmissionRequest};
 pub use builder::NodeBuilder;
 pub use connection::{Connection, Level, PathInfo, Security};
 pub use error::{BindError, ConnectError, PingError, UdpBindError, UdpSendError};
-pub use node::{Node, Target};
+pub use node::Node;
 pub use peer::{AddPeerError, Peer, PeerConfig};
 pub use quinn;
 pub use status::{NodeStatus, PeerState, PeerStatus, Refusal};
+pub use target::Target;
 pub use udp_socket::UdpSocket;
 pub use wiremesh_quic::default_transport;
 pub use wiremesh_wire::address;

@@ -3,6 +3,7 @@
 //! Owns the driver task, the acceptor task and quinn's endpoint; the node ends when its last
 //! handle (a [`Node`], [`Peer`] or [`Connection`]) is dropped, or by [`Node::close`].
 
+use crate::accept::{Accepted, accept_all};
 use crate::builder::NodeBuilder;
 use crate::connection::Connection;
 use crate::driver;
@@ -12,16 +13,17 @@ use crate::peer::{AddPeerError, Peer, PeerConfig};
 use crate::port::lock;
 use crate::status::{NodeStatus, PeerNote, PeerStatus, peer_status};
 use crate::streams::TunnelSocket;
+use crate::target::{Target, reachable, resolve};
 use crate::tunnel::{State, Tunnel};
 use crate::udp_socket::UdpSocket;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use wiremesh_core::{DropReason, PeerKey};
-use wiremesh_quic::{HandshakeData, Provider, ResetKey};
+use wiremesh_quic::{Provider, ResetKey};
 use wiremesh_wire::address::{STREAM_PORT, network_id, overlay_address};
 use wiremesh_wire::ticket::ENDPOINTS_MAX;
 use wiremesh_wire::{Endpoint, NetworkId, NodeId, Now, Ticket, ip};
@@ -30,8 +32,6 @@ use wiremesh_wire::{Endpoint, NetworkId, NodeId, Now, Ticket, ip};
 const ACCEPT_BACKLOG: usize = 256;
 /// How long [`Node::close`] waits for connections to say goodbye.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
-/// The QUIC application error of a connection that found the backlog full.
-const BUSY: u32 = 0x77_6d01;
 
 /// A WireGuard node with streams inside. Cheap to clone; see the crate documentation.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ struct Inner {
     tunnel: Arc<Tunnel>,
     endpoint: quinn::Endpoint,
     provider: Provider,
-    accepted: AsyncMutex<mpsc::Receiver<(quinn::Connection, NodeId, String)>>,
+    accepted: AsyncMutex<mpsc::Receiver<Accepted>>,
     network: String,
     network_id: NetworkId,
     connect_timeout: Duration,
@@ -75,39 +75,6 @@ pub(crate) struct StreamSettings {
     pub(crate) reset_key: ResetKey,
     pub(crate) protocols: Vec<String>,
     pub(crate) connect_timeout: Duration,
-}
-
-/// Whom to connect to.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// A peer that the node knows.
-    Id(NodeId),
-    /// A ticket; its node is added as a peer if it is not one yet.
-    Ticket(Box<Ticket>),
-}
-
-impl From<NodeId> for Target {
-    fn from(id: NodeId) -> Self {
-        Self::Id(id)
-    }
-}
-
-impl From<&Peer> for Target {
-    fn from(peer: &Peer) -> Self {
-        Self::Id(peer.node_id())
-    }
-}
-
-impl From<Ticket> for Target {
-    fn from(ticket: Ticket) -> Self {
-        Self::Ticket(Box::new(ticket))
-    }
-}
-
-impl From<&Ticket> for Target {
-    fn from(ticket: &Ticket) -> Self {
-        ticket.clone().into()
-    }
 }
 
 impl Node {
@@ -515,102 +482,4 @@ fn add_error(state: &State, error: wiremesh_core::AddPeerError) -> AddPeerError 
             owner: state.engine.node_id_of(overlap.owner),
         },
     }
-}
-
-/// The addresses at which others reach sockets that listen there: a wildcard stands for every
-/// address of the host, loopback only if there is no other.
-fn reachable(listen: &[SocketAddr]) -> Vec<SocketAddr> {
-    let interfaces: Vec<IpAddr> = if_addrs::get_if_addrs()
-        .unwrap_or_default()
-        .iter()
-        .map(|i| i.ip())
-        .collect();
-    let useful = |ip: &IpAddr| match ip {
-        IpAddr::V4(v4) => !v4.is_link_local(),
-        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
-    };
-    let outside = interfaces.iter().any(|ip| !ip.is_loopback() && useful(ip));
-    let mut found = Vec::new();
-    for address in listen {
-        if !address.ip().is_unspecified() {
-            found.push(*address);
-            continue;
-        }
-        let same_family = interfaces
-            .iter()
-            .filter(|ip| ip.is_ipv4() == address.is_ipv4() && useful(ip))
-            .filter(|ip| !outside || !ip.is_loopback());
-        found.extend(same_family.map(|ip| SocketAddr::new(*ip, address.port())));
-    }
-    found
-}
-
-async fn resolve(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, ConnectError> {
-    let mut found = Vec::new();
-    let mut failure = None;
-    for endpoint in endpoints {
-        match endpoint {
-            Endpoint::Address(address) => found.push(*address),
-            Endpoint::Host(host, port) => {
-                match tokio::net::lookup_host((host.as_str(), *port)).await {
-                    Ok(addresses) => found.extend(addresses),
-                    Err(error) => {
-                        failure = Some(ConnectError::Resolve {
-                            host: host.as_str().into(),
-                            error,
-                        });
-                    }
-                }
-            }
-        }
-    }
-    match failure {
-        Some(failure) if found.is_empty() => Err(failure),
-        _ => Ok(found),
-    }
-}
-
-/// Takes incoming connections, each in its own task, so that a slow one holds up nobody.
-async fn accept_all(
-    endpoint: quinn::Endpoint,
-    tunnel: Weak<Tunnel>,
-    accepted: mpsc::Sender<(quinn::Connection, NodeId, String)>,
-) {
-    while let Some(incoming) = endpoint.accept().await {
-        let (tunnel, accepted) = (tunnel.clone(), accepted.clone());
-        tokio::spawn(async move {
-            let Some(ready) = accept_one(incoming, tunnel).await else {
-                return;
-            };
-            if let Err(mpsc::error::TrySendError::Full((connection, ..))) = accepted.try_send(ready)
-            {
-                connection.close(
-                    BUSY.into(),
-                    b"busy: too many connections wait to be accepted",
-                );
-            }
-        });
-    }
-}
-
-async fn accept_one(
-    incoming: quinn::Incoming,
-    tunnel: Weak<Tunnel>,
-) -> Option<(quinn::Connection, NodeId, String)> {
-    let remote = incoming.remote_address().ip();
-    let mut connecting = incoming.accept().ok()?;
-    let data = connecting
-        .handshake_data()
-        .await
-        .ok()?
-        .downcast::<HandshakeData>()
-        .ok()?;
-    let protocol = String::from_utf8_lossy(&data.protocol).into_owned();
-    // The tunnel has authenticated the client already: its early data cannot be a repetition.
-    let (connection, _) = connecting.into_0rtt().ok()?;
-    let peer = tunnel.upgrade()?.peek(|state, _| {
-        let key = state.engine.peer_by_address(remote)?;
-        state.engine.node_id_of(key)
-    })?;
-    Some((connection, peer, protocol))
 }
