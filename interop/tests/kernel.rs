@@ -1,0 +1,20 @@
+//! Our node and the real Linux kernel's WireGuard, in an emulated guest.
+//!
+//! See `interop/README.md` for what it needs and what each scenario proves.
+
+use std::process::ExitCode;
+
+use wiremesh_interop::runner::{Effort, Suite};
+use wiremesh_interop::scenarios;
+use wiremesh_interop::stock::Make;
+
+fn main() -> ExitCode {
+    let suite = Suite {
+        name: "kernel",
+        make: Make::Kernel,
+        effort: Effort::All,
+        load_program: env!("CARGO_BIN_EXE_udp_load"),
+        scenarios: scenarios::ALL,
+    };
+    suite.main()
+}
