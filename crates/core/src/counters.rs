@@ -38,7 +38,7 @@ pub enum DropReason {
     SourceNotAllowed,
     /// A cookie reply that does not belong to a message of ours.
     CookieInvalid,
-    /// A staged packet whose handshake got no answer in `REKEY_ATTEMPT_TIME`.
+    /// A packet that was staged for `REKEY_ATTEMPT_TIME` or longer while no handshake was answered.
     NoAnswer,
     /// An event that found the queue full.
     EventsFull,

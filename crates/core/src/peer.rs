@@ -61,7 +61,8 @@ pub(crate) struct Link {
     pub(crate) sessions: Sessions,
     pub(crate) cookie: CookieState,
     pub(crate) timers: Timers,
-    pub(crate) staged: VecDeque<Vec<u8>>,
+    /// Packets that wait for a session, each with the time since when.
+    pub(crate) staged: VecDeque<(Instant, Vec<u8>)>,
 }
 
 impl Link {

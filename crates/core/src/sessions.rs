@@ -22,6 +22,8 @@ pub(crate) struct Session {
     pub(crate) psk_epoch: u32,
     /// The greatest counter that authenticated: only newer data moves the endpoint.
     pub(crate) newest_counter: Option<u64>,
+    /// Of two handshakes that crossed the other one won: this one only opens what is on its way.
+    pub(crate) superseded: bool,
     /// The rekey on receipt just before expiry happens once.
     pub(crate) last_minute_rekey_done: bool,
 }
@@ -36,6 +38,7 @@ impl Session {
             birth,
             psk_epoch,
             newest_counter: None,
+            superseded: false,
             last_minute_rekey_done: false,
         })
     }
@@ -124,7 +127,14 @@ impl Sessions {
         slots
             .into_iter()
             .find_map(|(slot, session)| match session.as_deref_mut() {
-                Some(session) if session.local_index == index => Some((slot, session)),
+                Some(session) if session.local_index == index => {
+                    let slot = if session.superseded {
+                        Slot::Previous
+                    } else {
+                        slot
+                    };
+                    Some((slot, session))
+                }
                 _ => None,
             })
     }
@@ -142,10 +152,11 @@ impl Sessions {
 
     /// Takes a new session in and calls `gone` with the index of each that leaves.
     ///
-    /// When both sides initiated at once there are two fresh sessions. `keep_next` says that the
-    /// peer's (in `next`) is to win: it stays there and takes over with its first data, so that
-    /// both sides settle on the same one.
-    pub(crate) fn add(&mut self, session: Box<Session>, keep_next: bool, gone: impl FnMut(u32)) {
+    /// When both sides initiated at once there are two fresh sessions. `peers_wins` says that the
+    /// peer's (in `next`) is to win: it takes over with its first data. Else it is superseded and
+    /// never takes over, so that both sides settle on the same one. In both cases it goes on
+    /// opening, as does the session before, since the peer seals with them until it has settled.
+    pub(crate) fn add(&mut self, session: Box<Session>, peers_wins: bool, gone: impl FnMut(u32)) {
         let mut gone = gone;
         let mut leave = |old: Option<Box<Session>>| {
             if let Some(old) = old {
@@ -154,13 +165,11 @@ impl Sessions {
         };
         match session.role {
             Role::Initiator => {
-                if self.next.is_some() && !keep_next {
-                    leave(core::mem::replace(&mut self.previous, self.next.take()));
-                    leave(self.current.replace(session));
-                } else {
-                    leave(core::mem::replace(&mut self.previous, self.current.take()));
-                    self.current = Some(session);
+                if let Some(next) = &mut self.next {
+                    next.superseded |= !peers_wins;
                 }
+                leave(core::mem::replace(&mut self.previous, self.current.take()));
+                self.current = Some(session);
             }
             Role::Responder => {
                 leave(self.next.replace(session));

@@ -228,7 +228,7 @@ impl Shared {
         if peer.link().staged.len() >= self.limits.staged_packets_max {
             return Err(Rejected::QueueFull(packet));
         }
-        peer.link().staged.push_back(packet);
+        peer.link().staged.push_back((now.instant, packet));
         self.initiate(now, peer);
         Ok(())
     }
@@ -237,7 +237,7 @@ impl Shared {
     pub(super) fn flush_staged(&mut self, now: Now, peer: &mut Peer) -> bool {
         let staged = core::mem::take(&mut peer.link().staged);
         let any = !staged.is_empty();
-        for packet in staged {
+        for (_, packet) in staged {
             // A full transmit queue stops here; the packets in it are on their way already.
             if self.queue_packet(now, peer, packet).is_err() {
                 self.counters.drop_for(DropReason::LimitReached);

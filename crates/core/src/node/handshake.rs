@@ -279,11 +279,14 @@ impl Node {
         link.attempt_began = None;
         link.timers.on_received();
         // Of two handshakes that crossed, the one of the smaller node id wins on both sides.
-        let keep_next = peer.remote.node_id() < self.shared.local.node_id();
-        link.sessions
-            .add(Session::new(keys, now.instant, epoch), keep_next, |index| {
+        let peers_wins = peer.remote.node_id() < self.shared.local.node_id();
+        link.sessions.add(
+            Session::new(keys, now.instant, epoch),
+            peers_wins,
+            |index| {
                 self.shared.indices.remove(&index);
-            });
+            },
+        );
         peer.path = Some(path);
         peer.provisional = peer.provisional.map(|_| Provisional::Confirmed);
         peer.stats.rx_bytes += HandshakeResponse::LEN as u64;

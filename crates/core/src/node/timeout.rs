@@ -61,16 +61,15 @@ impl Node {
             if had_session {
                 self.shared.push_event(Event::SessionLost { peer: key });
             }
-            if wanted || !staged.is_empty() {
-                peer.link().staged = staged;
-                self.shared.initiate_soon(now, peer);
-                self.shared.schedule(peer);
-            }
             if peer.provisional.is_some() {
                 let node_id = peer.remote.node_id();
                 self.remove_peer(key);
                 self.shared
                     .push_event(Event::PeerForgotten { peer: key, node_id });
+            } else if wanted || !staged.is_empty() {
+                peer.link().staged = staged;
+                self.shared.initiate_soon(now, peer);
+                self.shared.schedule(peer);
             }
         }
         self.shared.push_event(Event::ClockStepped);
@@ -125,8 +124,11 @@ impl Shared {
             }
             link.attempt_began = None;
             link.timers.deferred_initiation = None;
-            let lost = core::mem::take(&mut link.staged).len();
-            (0..lost).for_each(|_| self.counters.drop_for(DropReason::NoAnswer));
+            let staged = link.staged.len();
+            link.staged
+                .retain(|(since, _)| now.instant.saturating_since(*since) < REKEY_ATTEMPT_TIME);
+            let left = link.staged.len();
+            (left..staged).for_each(|_| self.counters.drop_for(DropReason::NoAnswer));
             peer.stats.gave_up = true;
             let failure = match peer.path {
                 Some(_) => HandshakeFailure::NoAnswer,
@@ -136,6 +138,13 @@ impl Shared {
                 peer: peer.key,
                 failure,
             });
+            // Packets that came later have their own time to wait (paper, section 6.4).
+            if left != 0 {
+                peer.link().attempt_began = Some(now.instant);
+                if peer.path.is_some() {
+                    self.send_initiation(now, peer);
+                }
+            }
         } else if link
             .pending
             .as_ref()
