@@ -6,9 +6,17 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod args;
 pub mod config;
+pub mod control;
 pub mod failure;
 pub mod folders;
 pub mod keys;
+pub mod progress;
+pub mod qr;
+pub mod status;
 pub mod suggest;
+pub mod table;
+pub mod term;
 pub mod transfer;
+pub mod units;
