@@ -25,10 +25,21 @@ pub const THEIR_NEXT_V4: &str = "10.99.0.12";
 /// What runs on our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OurSide {
-    /// The product.
-    Wiremesh,
+    /// The product's command line program.
+    Command,
+    /// The product's library in a program that embeds it.
+    Embedded,
     /// wireguard-go in its place: shows that the laboratory itself is right.
     StandIn,
+}
+
+/// The paths of the programs of this package; only a test knows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Helpers {
+    /// `udp_load`
+    pub load: &'static str,
+    /// `embedded`
+    pub embedded: &'static str,
 }
 
 /// Two linked places.
@@ -42,14 +53,14 @@ pub struct Arena {
     pub theirs: Place,
     /// Our end.
     pub ours: Place,
-    /// The path of the program `udp_load`.
-    pub load_program: &'static str,
+    /// The programs of this package.
+    pub helpers: Helpers,
     next_pair: AtomicU8,
 }
 
 impl Arena {
     /// Makes an arena: two namespaces, or one and the guest for the kernel.
-    pub fn new(make: Make, our_side: OurSide, load_program: &'static str) -> Outcome<Self> {
+    pub fn new(make: Make, our_side: OurSide, helpers: Helpers) -> Outcome<Self> {
         let ours = Arc::new(Namespace::new()?);
         let theirs = if make == Make::Kernel {
             Place::Guest(Arc::new(Guest::boot(&ours)?))
@@ -76,7 +87,7 @@ impl Arena {
             our_side,
             theirs,
             ours,
-            load_program,
+            helpers,
             next_pair: AtomicU8::new(1),
         })
     }

@@ -1,7 +1,11 @@
 //! Our side: the product as a user runs it, or a stand-in for it.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,7 +14,7 @@ use crate::keys::KeyPair;
 use crate::outcome::{Outcome, fail, wait_for};
 use crate::place::Place;
 use crate::process::{Running, text_of};
-use crate::programs::{self, scratch_file};
+use crate::programs::scratch_file;
 use crate::stock::{Make, Settings, Stock};
 
 /// The port inside the tunnel on which our side answers UDP with its own bytes.
@@ -48,8 +52,8 @@ pub enum Ours {
 
 impl Ours {
     /// Starts the product.
-    pub fn wiremesh(place: Place, settings: NodeSettings) -> Outcome<Self> {
-        Node::start(place, settings).map(Self::Wiremesh)
+    pub fn wiremesh(form: Form, place: Place, settings: NodeSettings) -> Outcome<Self> {
+        Node::start(form, place, settings).map(Self::Wiremesh)
     }
 
     /// Starts the stand-in.
@@ -115,83 +119,114 @@ impl Ours {
     }
 }
 
-/// `wiremesh up` in a place of its own; killed on drop.
+/// How the product is run.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// The command line program: `wiremesh up`.
+    Command(PathBuf),
+    /// The program `embedded`, which uses the library.
+    Embedded(PathBuf),
+}
+
+/// The product in a place of its own; killed on drop.
 #[derive(Debug)]
 pub struct Node {
     place: Place,
     settings: NodeSettings,
     folder: PathBuf,
-    program: PathBuf,
+    form: Form,
     running: Option<Running>,
 }
 
 impl Node {
-    fn start(place: Place, settings: NodeSettings) -> Outcome<Self> {
+    fn start(form: Form, place: Place, settings: NodeSettings) -> Outcome<Self> {
         let folder = scratch_file("node")?;
         std::fs::create_dir_all(&folder)?;
-        let program = programs::wiremesh()?;
         let mut node = Self {
             place,
             settings,
             folder,
-            program,
+            form,
             running: None,
         };
-        std::fs::write(node.folder.join("node.toml"), node.configuration())?;
+        let text = match node.form {
+            Form::Command(_) => node.configuration()?,
+            Form::Embedded(_) => node.plain_settings(),
+        };
+        std::fs::write(node.file("config.toml"), text)?;
         node.launch()?;
         Ok(node)
     }
 
-    /// The configuration file of the product, as `wiremesh up --config` reads it.
-    fn configuration(&self) -> String {
+    fn file(&self, name: &str) -> String {
+        self.folder.join(name).to_string_lossy().into_owned()
+    }
+
+    /// The configuration file of `wiremesh up`, and the key files that it names.
+    fn configuration(&self) -> Outcome<String> {
         let settings = &self.settings;
-        let (v6, v4) = settings.peer_addresses;
-        let folder = self.folder.display();
+        write_private(&self.file("key"), &settings.keys.secret)?;
         let mut text = format!(
-            "secret_key = \"{}\"\n\
-             listen = [\"0.0.0.0:{port}\", \"[::]:{port}\"]\n\
-             addresses = [\"{}/32\"]\n\
-             state_dir = \"{folder}/state\"\n\
-             echo_port = {ECHO_PORT}\n",
-            settings.keys.secret,
+            "[node]\nkey = \"key\"\nlisten = [\"0.0.0.0:{port}\", \"[::]:{port}\"]\n\
+             addresses = [\"{}\"]\nstate-dir = \"state\"\ncontrol-socket = \"control.sock\"\n\
+             log = \"debug\"\n\n[echo]\nudp-port = {ECHO_PORT}\n\n\
+             [[peer]]\nname = \"stock\"\nid = \"{}\"\nstock = true\nallowed-ips = [\"{}/32\"]\n",
             settings.addresses.1,
+            settings.peer,
+            settings.peer_addresses.1,
             port = settings.listen_port,
         );
-        if settings.always_under_load {
-            text.push_str("handshakes_under_load_per_second = 0\n");
-        }
-        text.push_str(&format!(
-            "\n[[peer]]\nnode_id = \"{}\"\nstock = true\nallowed_ips = [\"{v6}/128\", \"{v4}/32\"]\n",
-            settings.peer
-        ));
         if let Some(psk) = &settings.psk {
-            text.push_str(&format!("preshared_key = \"{psk}\"\n"));
+            write_private(&self.file("psk"), psk)?;
+            text.push_str("preshared-key-file = \"psk\"\n");
         }
         if let Some(endpoint) = settings.endpoint {
             text.push_str(&format!("endpoint = \"{endpoint}\"\n"));
         }
+        Ok(text)
+    }
+
+    /// The settings of the program `embedded`.
+    fn plain_settings(&self) -> String {
+        let settings = &self.settings;
+        let mut text = format!(
+            "secret_key={}\nport={}\nstate_dir={}\naddress={}\npeer_address={}/32\npeer={}\n\
+             echo_port={ECHO_PORT}\n",
+            settings.keys.secret,
+            settings.listen_port,
+            self.file("state"),
+            settings.addresses.1,
+            settings.peer_addresses.1,
+            settings.peer,
+        );
+        if settings.always_under_load {
+            text.push_str("handshakes_per_second_max=0\n");
+        }
+        if let Some(psk) = &settings.psk {
+            text.push_str(&format!("preshared_key={psk}\n"));
+        }
+        if let Some(endpoint) = settings.endpoint {
+            text.push_str(&format!("endpoint={endpoint}\n"));
+        }
         text
     }
 
-    fn socket(&self) -> PathBuf {
-        self.folder.join("control.sock")
-    }
-
     fn launch(&mut self) -> Outcome {
-        let (program, socket) = (self.program.to_string_lossy(), self.socket());
-        let config = self.folder.join("node.toml");
-        let (config, socket_text) = (config.to_string_lossy(), socket.to_string_lossy());
-        let words = ["up", "--config", &config, "--socket", &socket_text];
-        let Some(mut command) = self.place.daemon(&program, &words) else {
+        let (config, socket) = (self.file("config.toml"), self.file("control.sock"));
+        let _ = std::fs::remove_file(&socket);
+        let (program, words) = match &self.form {
+            Form::Command(program) => (program, ["up", "--config", &config]),
+            Form::Embedded(program) => (program, ["serve", &config, &socket]),
+        };
+        let Some(mut command) = self.place.daemon(&program.to_string_lossy(), &words) else {
             return fail("our side is in a namespace of the host");
         };
-        let _ = std::fs::remove_file(&socket);
         let mut running = Running::start(&mut command, &scratch_file("node-log")?)?;
-        wait_for("wiremesh up", Duration::from_secs(10), || {
-            (!running.is_alive() || socket.exists()).then_some(())
+        wait_for("our node to start", Duration::from_secs(10), || {
+            (!running.is_alive() || Path::new(&socket).exists()).then_some(())
         })?;
         if !running.is_alive() {
-            return fail(format!("wiremesh up ended: {}", running.log_text()));
+            return fail(format!("our node ended: {}", running.log_text()));
         }
         self.running = Some(running);
         Ok(())
@@ -204,35 +239,28 @@ impl Node {
         self.launch()
     }
 
-    fn ping(&self, to: IpAddr, seconds: u32) -> Outcome<bool> {
-        let (program, socket) = (self.program.to_string_lossy(), self.socket());
-        let (to, seconds) = (to.to_string(), seconds.to_string());
-        let socket = socket.to_string_lossy();
-        let words = [
-            &program,
-            "ping",
-            "--socket",
-            &socket,
-            "--count",
-            "1",
-            "--timeout",
-            &seconds,
-            &to,
-        ];
-        Ok(self.place.succeeds(60, &words))
+    /// Asks the running node through its own program; what it printed.
+    fn ask(&self, command: &[&str], embedded: &[&str]) -> Outcome<Output> {
+        let socket = self.file("control.sock");
+        let (program, words) = match &self.form {
+            Form::Command(program) => (program, [command, &["--control-socket", &socket]].concat()),
+            Form::Embedded(program) => (program, [&["ask", &socket], embedded].concat()),
+        };
+        let program = program.to_string_lossy();
+        let words = [&[program.as_ref()], words.as_slice()].concat();
+        Ok(self.place.command(60, &words).output()?)
     }
 
-    fn status(&self) -> Outcome<Value> {
-        let (program, socket) = (self.program.to_string_lossy(), self.socket());
-        let socket = socket.to_string_lossy();
-        let text = self
-            .place
-            .run(&[&program, "status", "--json", "--socket", &socket])?;
-        Ok(serde_json::from_str(&text)?)
+    fn ping(&self, to: IpAddr, seconds: u32) -> Outcome<bool> {
+        let (to, seconds) = (to.to_string(), seconds.to_string());
+        let command = ["ping", "--count", "1", "--timeout", &seconds, &to];
+        let output = self.ask(&command, &["ping", &to, &seconds])?;
+        Ok(output.status.success())
     }
 
     fn peer_endpoint(&self) -> Outcome<Option<SocketAddr>> {
-        let status = self.status()?;
+        let output = self.ask(&["status", "--json"], &["status"])?;
+        let status: Value = serde_json::from_slice(&output.stdout)?;
         let peers = status["peers"].as_array().into_iter().flatten();
         let mut ours = peers.filter(|peer| peer["node_id"] == self.settings.peer.as_str());
         let endpoint = ours.next().and_then(|peer| peer["endpoint"].as_str());
@@ -240,12 +268,8 @@ impl Node {
     }
 
     fn status_text(&self) -> String {
-        let (program, socket) = (self.program.to_string_lossy(), self.socket());
-        let words = [&program, "status", "--socket", &socket.to_string_lossy()];
         let status = self
-            .place
-            .command(10, &words)
-            .output()
+            .ask(&["status"], &["status"])
             .map(|output| text_of(&output));
         let log = self
             .running
@@ -254,4 +278,15 @@ impl Node {
             .unwrap_or_default();
         format!("{}\n{log}", status.unwrap_or_default())
     }
+}
+
+fn write_private(path: &str, text: &str) -> Outcome {
+    let mut options = File::options();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
 }

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::arena::{Arena, OUR_V4, OUR_V6, OurSide, THEIR_V4, THEIR_V6};
 use crate::keys::{KeyPair, key_hex, overlay_address};
-use crate::node::{ECHO_PORT, NodeSettings, Ours};
+use crate::node::{ECHO_PORT, Form, NodeSettings, Ours};
 use crate::outcome::{Outcome, ensure, fail};
 use crate::place::Place;
 use crate::process::{Running, text_of};
-use crate::programs::scratch_file;
+use crate::programs::{self, scratch_file};
 use crate::stock::{Make, Settings, Stock};
 
 /// Which side can begin: only that side is told where the other one is.
@@ -101,10 +101,7 @@ impl Pair {
         };
         // The side that cannot begin comes first, so that the first initiation finds it.
         let start_theirs = || Stock::start(arena.make, arena.theirs.clone(), theirs.clone());
-        let start_ours = || match arena.our_side {
-            OurSide::Wiremesh => Ours::wiremesh(arena.ours.clone(), ours.clone()),
-            OurSide::StandIn => Ours::stand_in(arena.ours.clone(), &ours, arena.load_program),
-        };
+        let start_ours = || start_ours(arena, &ours);
         let (ours, theirs) = if initiator == Initiator::They {
             let ours = start_ours()?;
             (ours, start_theirs()?)
@@ -112,7 +109,7 @@ impl Pair {
             let theirs = start_theirs()?;
             (start_ours()?, theirs)
         };
-        let load_program = arena.load_program;
+        let load_program = arena.helpers.load;
         Ok(Self {
             ours,
             theirs,
@@ -227,4 +224,15 @@ impl Pair {
         let us = format!("our node {}: {}", self.our_public, self.ours.status_text());
         format!("{us}\nthe peer: {:?}", self.theirs.report())
     }
+}
+
+fn start_ours(arena: &Arena, settings: &NodeSettings) -> Outcome<Ours> {
+    let place = arena.ours.clone();
+    let form = match arena.our_side {
+        OurSide::StandIn => return Ours::stand_in(place, settings, arena.helpers.load),
+        // The command line program has no such setting.
+        OurSide::Command if !settings.always_under_load => Form::Command(programs::wiremesh()?),
+        OurSide::Command | OurSide::Embedded => Form::Embedded(arena.helpers.embedded.into()),
+    };
+    Ours::wiremesh(form, place, settings.clone())
 }

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::arena::{Arena, OurSide};
+use crate::arena::{Arena, Helpers, OurSide};
 use crate::netns::clean_up_after_dead_runs;
 use crate::outcome::{Outcome, Stop};
 use crate::programs;
@@ -72,8 +72,8 @@ pub struct Suite {
     pub make: Make,
     /// The least effort at which it runs at all.
     pub effort: Effort,
-    /// The path of the program `udp_load`.
-    pub load_program: &'static str,
+    /// The programs of this package.
+    pub helpers: Helpers,
     /// The scenarios, in order.
     pub scenarios: &'static [Scenario],
 }
@@ -129,7 +129,7 @@ impl Suite {
             Make::Kernel => {}
         }
         clean_up_after_dead_runs();
-        if our_side() == OurSide::Wiremesh {
+        if our_side()? == OurSide::Command {
             programs::wiremesh()?;
         }
         Ok(effort)
@@ -138,7 +138,7 @@ impl Suite {
     fn run_all(&self, chosen: &[Scenario], effort: Effort) -> ExitCode {
         let ends = if self.make == Make::Kernel {
             // One guest for all of them, one after the other.
-            match Arena::new(self.make, our_side(), self.load_program) {
+            match self.arena() {
                 Ok(arena) => chosen
                     .iter()
                     .map(|one| run_in(&arena, one, effort))
@@ -167,10 +167,14 @@ impl Suite {
         ExitCode::FAILURE
     }
 
+    fn arena(&self) -> Outcome<Arena> {
+        Arena::new(self.make, our_side()?, self.helpers)
+    }
+
     fn run_beside_each_other(&self, chosen: &[Scenario], effort: Effort) -> Vec<End> {
         let run = |scenario: &Scenario| {
             let start = Instant::now();
-            match Arena::new(self.make, our_side(), self.load_program) {
+            match self.arena() {
                 Ok(arena) => run_in(&arena, scenario, effort),
                 Err(stop) => report(scenario.name, start, Err(stop)),
             }
@@ -192,12 +196,17 @@ impl Suite {
     }
 }
 
-/// What runs on our side: the product, unless `WIREMESH_INTEROP_STAND_IN` is set. Where a scenario
-/// fails with the stand-in too, the laboratory is at fault and not the product.
-fn our_side() -> OurSide {
-    match std::env::var_os("WIREMESH_INTEROP_STAND_IN") {
-        Some(_) => OurSide::StandIn,
-        None => OurSide::Wiremesh,
+/// What runs on our side, from `WIREMESH_INTEROP_OUR_SIDE`: the command line program, unless it is
+/// `embedded` or `stand-in`. Where a scenario fails with the stand-in too, the laboratory is at
+/// fault and not the product.
+fn our_side() -> Outcome<OurSide> {
+    match std::env::var("WIREMESH_INTEROP_OUR_SIDE").as_deref() {
+        Err(_) | Ok("" | "command") => Ok(OurSide::Command),
+        Ok("embedded") => Ok(OurSide::Embedded),
+        Ok("stand-in") => Ok(OurSide::StandIn),
+        Ok(word) => Err(Stop::Failed(format!(
+            "WIREMESH_INTEROP_OUR_SIDE={word}: it is command, embedded or stand-in"
+        ))),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+use wiremesh_interop::arena::Helpers;
 use wiremesh_interop::runner::{Effort, Suite};
 use wiremesh_interop::scenarios;
 use wiremesh_interop::stock::Make;
@@ -13,7 +14,10 @@ fn main() -> ExitCode {
         name: "boringtun",
         make: Make::Boringtun,
         effort: Effort::All,
-        load_program: env!("CARGO_BIN_EXE_udp_load"),
+        helpers: Helpers {
+            load: env!("CARGO_BIN_EXE_udp_load"),
+            embedded: env!("CARGO_BIN_EXE_embedded"),
+        },
         scenarios: scenarios::ALL,
     };
     suite.main()
