@@ -49,7 +49,7 @@ pub struct Arena {
     pub make: Make,
     /// What runs on our side.
     pub our_side: OurSide,
-    /// The other end; before our end, because the guest goes before the namespace that it is linked to.
+    /// The other end; before ours, because the guest goes before the namespace that it is in.
     pub theirs: Place,
     /// Our end.
     pub ours: Place,

@@ -62,7 +62,8 @@ impl Drop for Namespace {
     }
 }
 
-/// Removes what runs that were killed have left: namespaces with the processes in them, sockets.
+/// Removes what runs that were killed have left: namespaces with the processes in them, sockets,
+/// logs.
 pub fn clean_up_after_dead_runs() {
     let names = run_words(&["ip", "netns", "list"]).unwrap_or_default();
     for name in names

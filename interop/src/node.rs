@@ -243,7 +243,7 @@ impl Node {
     fn ask(&self, command: &[&str], embedded: &[&str]) -> Outcome<Output> {
         let socket = self.file("control.sock");
         let (program, words) = match &self.form {
-            Form::Command(program) => (program, [command, &["--control-socket", &socket]].concat()),
+            Form::Command(program) => (program, [command, &["--socket", &socket]].concat()),
             Form::Embedded(program) => (program, [&["ask", &socket], embedded].concat()),
         };
         let program = program.to_string_lossy();

@@ -1,7 +1,7 @@
 //! A real program on the other side of a tunnel: sends UDP and checks every byte that comes back,
 //! answers it, or floods a WireGuard port with initiations of a stranger.
 //!
-//! But for the flood it knows nothing of WireGuard; it owns one UDP socket and never runs without an end.
+//! But for the flood it knows nothing of WireGuard; it owns one UDP socket and always ends.
 
 use std::collections::VecDeque;
 use std::error::Error;

@@ -81,7 +81,7 @@ fn check_handshake(
         "something that is not WireGuard v1 went over the link",
     )?;
     context.say(format!(
-        "on the link: one handshake, begun by {initiator}, {} transport data messages, nothing else",
+        "on the link: one handshake, begun by {initiator}, {} transport data, nothing else",
         count(Kind::TransportData)
     ));
     Ok(())
