@@ -42,7 +42,7 @@ pub enum Admission {
 }
 
 /// How much the running node writes to standard error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Log {
     /// Errors only.
@@ -68,8 +68,9 @@ pub struct Config {
     pub network: String,
     /// Who may come in unasked.
     pub admission: Admission,
-    /// Further addresses inside the tunnel, beside the one that follows from the key.
-    pub addresses: Vec<IpAddr>,
+    /// Further addresses inside the tunnel, beside the one that follows from the key, and the
+    /// prefix that each talks to.
+    pub addresses: Vec<(IpAddr, IpNet)>,
     /// Endpoints to write into tickets, before those that the node finds itself.
     pub advertise: Vec<Endpoint>,
     /// Largest IP packet inside the tunnel, bytes.
@@ -204,6 +205,23 @@ fn form_of(text: &str, path: &Path) -> Form {
             Form::WgConf
         }
         _ => Form::Toml,
+    }
+}
+
+/// An address of ours with the prefix that it talks to, such as `10.0.0.2/24`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnAddress(pub(crate) IpAddr, pub(crate) IpNet);
+
+impl std::str::FromStr for OwnAddress {
+    type Err = wiremesh_wire::IpNetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let net: IpNet = text.parse()?;
+        let address = text.split('/').next().unwrap_or(text).parse();
+        Ok(Self(
+            address.map_err(|_| wiremesh_wire::IpNetError::Address)?,
+            net,
+        ))
     }
 }
 

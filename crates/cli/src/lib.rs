@@ -7,13 +7,17 @@
 #![deny(missing_docs)]
 
 pub mod args;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod failure;
 pub mod folders;
 pub mod keys;
+pub mod log;
+pub mod node;
 pub mod progress;
 pub mod qr;
+pub mod say;
 pub mod status;
 pub mod suggest;
 pub mod table;

@@ -1,3 +1,9 @@
 //! The `wiremesh` command: see the library of this package.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wiremesh_cli::commands::main()
+}

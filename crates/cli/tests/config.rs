@@ -63,7 +63,7 @@ fn full_file_is_read() {
         network = "home"
         admission = "allow-all"
         provisional-max = 7
-        addresses = ["10.0.0.1", "fd00::1"]
+        addresses = ["10.0.0.1/24", "fd00::1"]
         advertise = ["host.example:1"]
         mtu = 1280
         log = "debug"
@@ -186,7 +186,7 @@ fn mistakes_are_told_with_line_column_and_remedy() {
         ),
         ("provisional-max = 3", "5:19", "allow-all", "remove it"),
         (
-            "addresses = [\"10.0.0.1/24\"]",
+            "addresses = [\"10.0.0.1/33\"]",
             "5:14",
             "addresses",
             "10.0.0.2",
@@ -288,8 +288,19 @@ fn wg_conf_is_read_and_what_is_not_done_is_said() {
          [Peer]\nPublicKey = {B}\nPersistentKeepalive = off\n"
     ))
     .expect("good");
-    let addresses: Vec<String> = config.addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, ["10.0.0.2", "fd00::2", "10.1.0.2"]);
+    let addresses: Vec<String> = config
+        .addresses
+        .iter()
+        .map(|(a, net)| format!("{a} {net}"))
+        .collect();
+    assert_eq!(
+        addresses,
+        [
+            "10.0.0.2 10.0.0.0/24",
+            "fd00::2 fd00::/64",
+            "10.1.0.2 10.1.0.2/32"
+        ]
+    );
     assert_eq!(config.listen.len(), 2);
     assert!(config.listen.iter().all(|address| address.port() == 5001));
     assert_eq!(config.mtu_bytes, 1400);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::slice::from_ref;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
@@ -255,7 +256,7 @@ async fn transfer_cut_anywhere_resumes_and_never_shows_a_half_file() {
 async fn damaged_data_does_not_become_a_file() {
     let (from, into) = folders();
     let path = file(&from, "f", &noise(500_000, 4));
-    let (sent, received, _) = transfer(&[path.clone()], into.path(), Wire::Damage(400_000)).await;
+    let (sent, received, _) = transfer(from_ref(&path), into.path(), Wire::Damage(400_000)).await;
     assert_eq!(
         sent.expect("both ends agree"),
         Sent {
@@ -275,7 +276,7 @@ async fn damaged_data_does_not_become_a_file() {
 async fn damaged_part_on_the_disk_is_fetched_again() {
     let (from, into) = folders();
     let path = file(&from, "f", &noise(500_000, 5));
-    let (_, received, _) = transfer(&[path.clone()], into.path(), Wire::CutAfter(400_000)).await;
+    let (_, received, _) = transfer(from_ref(&path), into.path(), Wire::CutAfter(400_000)).await;
     let (_, safe) = received.expect_err("cut").part.expect("a part");
     assert!(safe > 200_000);
     let part = into.path().join(".f.wiremesh-part");
@@ -295,7 +296,7 @@ async fn source_that_changed_since_is_sent_from_the_start() {
     let time = fs::metadata(&path)
         .and_then(|m| m.modified())
         .expect("a time");
-    let (_, received, _) = transfer(&[path.clone()], into.path(), Wire::CutAfter(400_000)).await;
+    let (_, received, _) = transfer(from_ref(&path), into.path(), Wire::CutAfter(400_000)).await;
     assert!(received.expect_err("cut").part.is_some());
     // The same size and even the same time: only the hash of the beginning tells.
     file(&from, "f", &noise(500_000, 7));
@@ -341,7 +342,7 @@ async fn existing_file_is_overwritten_only_with_permission() {
     let (from, into) = folders();
     let path = file(&from, "f", b"new");
     file(&into, "f", b"mine, longer");
-    let (_, received, _) = transfer(&[path.clone()], into.path(), Wire::Clean).await;
+    let (_, received, _) = transfer(from_ref(&path), into.path(), Wire::Clean).await;
     let error = received.expect_err("refuses").error;
     assert!(matches!(error, TransferError::WouldOverwrite(_)));
     for (answer, expected) in [(Answer::No, &b"mine, longer"[..]), (Answer::Yes, b"new")] {
@@ -350,7 +351,7 @@ async fn existing_file_is_overwritten_only_with_permission() {
             overwrite,
             ..options(into.path())
         };
-        let (_, received, _) = transfer_with(&[path.clone()], asking, Wire::Clean, SECRET).await;
+        let (_, received, _) = transfer_with(from_ref(&path), asking, Wire::Clean, SECRET).await;
         let received = received.expect("ran to its end");
         assert_eq!(received.declined.len(), usize::from(answer == Answer::No));
         assert_eq!(fs::read(into.path().join("f")).expect("there"), expected);
@@ -371,7 +372,7 @@ async fn equal_looking_file_with_other_content_is_not_touched_without_permission
         .expect("opens")
         .set_modified(time)
         .expect("set");
-    let (_, received, _) = transfer(&[path.clone()], into.path(), Wire::Clean).await;
+    let (_, received, _) = transfer(from_ref(&path), into.path(), Wire::Clean).await;
     assert_eq!(received.expect("ran to its end").failed.len(), 1);
     assert_eq!(fs::read(&here).expect("there"), b"abd");
     let always = Options {
@@ -407,7 +408,7 @@ async fn full_disk_leaves_a_part_that_resumes() {
         room: Some(600_000),
         ..options(into.path())
     };
-    let (sent, received, _) = transfer_with(&[path.clone()], small, Wire::Clean, SECRET).await;
+    let (sent, received, _) = transfer_with(from_ref(&path), small, Wire::Clean, SECRET).await;
     assert!(sent.is_err());
     let stopped = received.expect_err("full");
     assert!(
@@ -428,7 +429,7 @@ async fn full_disk_leaves_a_part_that_resumes() {
 async fn cancelled_receiver_saves_what_has_arrived() {
     let (from, into) = folders();
     let path = file(&from, "f", &noise(3_000_000, 9));
-    let source = Arc::new(walk(&[path.clone()]).expect("walks").source);
+    let source = Arc::new(walk(from_ref(&path)).expect("walks").source);
     let (sender, receiver) = duplex(64 * 1024);
     let (r, w) = split(sender);
     let (rr, rw) = split(receiver);

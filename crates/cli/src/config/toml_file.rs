@@ -4,8 +4,8 @@
 //! A field that it does not know is an error, since a misspelt one would be a default in silence.
 
 use super::{
-    Admission, Config, DEFAULT_MTU, DEFAULT_PORT, DEFAULT_PROVISIONAL_MAX, Log, Peer, check_mtu,
-    everywhere,
+    Admission, Config, DEFAULT_MTU, DEFAULT_PORT, DEFAULT_PROVISIONAL_MAX, Log, OwnAddress, Peer,
+    check_mtu, everywhere,
 };
 use crate::failure::{Failure, Place};
 use crate::{folders, keys, suggest};
@@ -194,11 +194,7 @@ impl Resolve<'_> {
                 listen
             },
             admission: self.admission(&node)?,
-            addresses: self.list::<IpAddr>(
-                "addresses",
-                node.addresses.as_deref(),
-                "\"10.0.0.2\"",
-            )?,
+            addresses: self.addresses(&node)?,
             advertise: self.list(
                 "advertise",
                 node.advertise.as_deref(),
@@ -213,6 +209,15 @@ impl Resolve<'_> {
             peers,
             warnings: Vec::new(),
         })
+    }
+
+    fn addresses(&self, node: &Node) -> Result<Vec<(IpAddr, IpNet)>, Failure> {
+        let own: Vec<OwnAddress> =
+            self.list("addresses", node.addresses.as_deref(), "\"10.0.0.2/24\"")?;
+        Ok(own
+            .into_iter()
+            .map(|OwnAddress(address, net)| (address, net))
+            .collect())
     }
 
     fn admission(&self, node: &Node) -> Result<Admission, Failure> {

@@ -3,11 +3,10 @@
 //! Owns the grammar of that file: sections, `key = value`, `#` comments, case-insensitive keys.
 //! It never runs what such a file would run as root; it warns about every line that it ignores.
 
-use super::{Admission, Config, DEFAULT_MTU, Log, Peer, check_mtu, everywhere};
+use super::{Admission, Config, DEFAULT_MTU, Log, OwnAddress, Peer, check_mtu, everywhere};
 use crate::failure::{Failure, Place};
 use crate::{folders, suggest};
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -114,7 +113,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Failure> {
     let mut addresses = Vec::new();
     for line in interface.all("Address") {
         for item in line.items() {
-            addresses.push(address(line, item)?);
+            let OwnAddress(address, net) = line.parsed(item, "10.0.0.2/24, fd00::2/64")?;
+            addresses.push((address, net));
         }
     }
     let mtu_bytes = match interface.one("MTU")? {
@@ -152,15 +152,6 @@ fn ignored(line: &Line<'_>) -> Option<String> {
         _ => return None,
     };
     Some(format!("{}: {} {why}", line.place, line.key))
-}
-
-/// An address of ours. The prefix after it is for the system's routes, which we do not set.
-fn address(line: &Line<'_>, item: &str) -> Result<IpAddr, Failure> {
-    let _: IpNet = line.parsed(item, "10.0.0.2/24, fd00::2/64")?;
-    line.parsed(
-        item.split('/').next().unwrap_or(item),
-        "10.0.0.2/24, fd00::2/64",
-    )
 }
 
 fn peer(section: &Section<'_>) -> Result<Peer, Failure> {

@@ -1,0 +1,64 @@
+//! The subcommands.
+//!
+//! Owns the way from arguments to a command, and from its end to an exit code.
+
+mod demo;
+mod key;
+mod offer;
+mod ping;
+mod pipe;
+mod receive;
+mod send;
+mod show;
+mod up;
+
+use crate::args::{Cli, Command, KeyCommand};
+use crate::config::default_text::DEFAULT_TEXT;
+use crate::failure::Failure;
+use crate::say;
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that cannot be printed cannot be told about either.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return Failure::runtime(format!("cannot start: {error}")).report();
+        }
+    };
+    let result = runtime.block_on(run(cli.command));
+    // A thread that waits for standard input would keep the program.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => demo::run(&args).await,
+        Command::Send(args) => send::run(args).await,
+        Command::Receive(args) => receive::run(args).await,
+        Command::Pipe(args) => pipe::run(args).await,
+        Command::Ping(args) => ping::run(args).await,
+        Command::Key(KeyCommand::New(args)) => key::new(args),
+        Command::Key(KeyCommand::Show(args)) => key::show(args),
+        Command::Ticket(args) => show::ticket(args).await,
+        Command::Up(args) => up::run(args).await,
+        Command::Status(args) => show::status(args).await,
+        Command::Config => say::print(DEFAULT_TEXT),
+    }
+}
