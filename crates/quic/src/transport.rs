@@ -36,13 +36,13 @@ pub const MAX_UDP_PAYLOAD_BYTES: u16 = 1_372;
 pub const MAX_BIDI_STREAMS: u32 = 192;
 /// Default of `max_concurrent_uni_streams`; see [`MAX_BIDI_STREAMS`].
 pub const MAX_UNI_STREAMS: u32 = 128;
-/// Default of `stream_receive_window`: 42 Mbit/s for one stream at a round trip of 100 ms.
-pub const STREAM_RECEIVE_WINDOW_BYTES: u32 = 512 * 1_024;
+/// Default of `stream_receive_window`: 105 Mbit/s for one stream at a round trip of 100 ms.
+pub const STREAM_RECEIVE_WINDOW_BYTES: u32 = 1_280 * 1_024;
 /// Default of `receive_window`: the memory that an application which does not read can cost. It is
-/// 32 stream windows, so that many unread bulk streams leave credit for an urgent one.
+/// 12 stream windows, so that several unread bulk streams leave credit for an urgent one.
 pub const RECEIVE_WINDOW_BYTES: u32 = 16 * 1_024 * 1_024;
-/// Default of `send_window`, 32 stream windows: more bulk streams than that fill it, and an urgent
-/// write waits for them.
+/// Default of `send_window`, 12 stream windows: more full bulk streams than that fill it, and an
+/// urgent write waits for them.
 pub const SEND_WINDOW_BYTES: u64 = 16 * 1_024 * 1_024;
 
 /// Most handshake bytes out of order; one message never needs more.
