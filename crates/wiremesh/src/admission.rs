@@ -36,8 +36,8 @@ pub struct AskFn(pub(crate) Decide);
 impl Admission {
     /// Calls `decide` for each stranger, with its key authenticated.
     ///
-    /// `decide` must not block; it may keep the request and answer within 10 s. At most 256
-    /// questions are open at a time.
+    /// `decide` runs in a task of its own and must not block it; it may keep the request and answer
+    /// from anywhere within 10 s. At most 256 questions are open at a time.
     pub fn ask(decide: impl Fn(AdmissionRequest) + Send + Sync + 'static) -> Self {
         Self::Ask(AskFn(Arc::new(decide)))
     }
@@ -84,27 +84,17 @@ impl AdmissionRequest {
     /// Lets it in as a peer, and answers its handshake if no more than 10 s have passed.
     pub fn admit(mut self) {
         self.answered = true;
+        let Some(tunnel) = self.tunnel.upgrade() else {
+            return;
+        };
         let config = wiremesh_core::PeerConfig::new(self.node_id);
-        self.later(move |tunnel| {
-            tunnel.with(|state, now| {
-                if let Err(error) = state.engine.admit(now, config) {
-                    tracing::warn!(?error, "an admitted node could not be added");
-                }
-            });
-        });
+        if let Err(error) = tunnel.with(|state, now| state.engine.admit(now, config)) {
+            tracing::warn!(?error, "an admitted node could not be added");
+        }
     }
 
     /// Turns it away. The same as dropping the request.
     pub fn refuse(self) {}
-
-    /// The callback runs under the engine's lock, so answers wait for the next turn.
-    fn later(&self, f: impl FnOnce(&Tunnel) + Send + 'static) {
-        if let (Some(tunnel), Ok(runtime)) =
-            (self.tunnel.upgrade(), tokio::runtime::Handle::try_current())
-        {
-            runtime.spawn(async move { f(&tunnel) });
-        }
-    }
 }
 
 impl Drop for AdmissionRequest {
@@ -112,16 +102,16 @@ impl Drop for AdmissionRequest {
         if self.answered {
             return;
         }
-        let (node_id, source) = (self.node_id, self.source);
-        self.later(move |tunnel| {
-            tunnel.with(|state, _| {
-                state.engine.refuse(&node_id);
-                state.refusals.add(Refusal {
-                    node_id,
-                    source,
-                    time: SystemTime::now(),
-                    reason: "the application refused it",
-                });
+        let Some(tunnel) = self.tunnel.upgrade() else {
+            return;
+        };
+        tunnel.with(|state, _| {
+            state.engine.refuse(&self.node_id);
+            state.refusals.add(Refusal {
+                node_id: self.node_id,
+                source: self.source,
+                time: SystemTime::now(),
+                reason: "the application refused it",
             });
         });
     }

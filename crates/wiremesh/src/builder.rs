@@ -207,6 +207,7 @@ impl NodeBuilder {
             state_dir,
             decide,
             mtu_bytes: usize::from(self.mtu_bytes),
+            runtime: tokio::runtime::Handle::current(),
         };
         let mut transport = self.transport.unwrap_or_else(default_transport);
         if self.mtu_bytes != MTU_DEFAULT {

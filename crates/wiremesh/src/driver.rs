@@ -6,12 +6,10 @@
 use crate::host;
 use crate::tunnel::Tunnel;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant as Deadline;
 use wiremesh_core::Path;
 use wiremesh_udp::{RecvBatch, local_address_towards};
-use wiremesh_wire::Instant;
 
 /// The longest sleep: the runtime's timer may stop while the host sleeps, the engine's does not.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -57,10 +55,7 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
 /// When the engine wants to be called, on the runtime's clock.
 fn next_deadline(tunnel: &Tunnel) -> Deadline {
     let now = host::now().instant;
-    let at = tunnel
-        .peek(|state, _| state.engine.poll_timeout())
-        .unwrap_or(Instant::MAX);
-    tunnel.armed.store(at.as_nanos(), Ordering::Relaxed);
+    let at = tunnel.arm();
     Deadline::now() + at.saturating_since(now).min(SLEEP_MAX)
 }
 

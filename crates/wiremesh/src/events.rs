@@ -18,13 +18,10 @@ impl Tunnel {
                         restart with the clock set back, peers may refuse this node for a while");
                 }
             }
-            Event::AdmissionRequested { node_id, path } => match &self.decide {
-                Some(decide) => {
-                    let request = AdmissionRequest::new(self.me.clone(), node_id, path.remote);
-                    decide(request);
-                }
-                None => state.engine.refuse(&node_id),
-            },
+            Event::AdmissionRequested { node_id, path } => {
+                let request = AdmissionRequest::new(self.me.clone(), node_id, path.remote);
+                state.asked.push(request);
+            }
             Event::Refused { node_id, path } => {
                 tracing::warn!(%node_id, source = %path.remote, "refused a node that is not a peer");
                 state.refusals.add(Refusal {

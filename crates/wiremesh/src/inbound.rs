@@ -31,6 +31,19 @@ pub(crate) struct Ports {
     pings: Mutex<HashMap<PingKey, oneshot::Sender<()>>>,
 }
 
+/// A ping that waits for its answer; forgotten when dropped.
+pub(crate) struct Pong<'a> {
+    ports: &'a Ports,
+    key: PingKey,
+    pub(crate) receiver: oneshot::Receiver<()>,
+}
+
+impl Drop for Pong<'_> {
+    fn drop(&mut self) {
+        lock(&self.ports.pings).remove(&self.key);
+    }
+}
+
 /// Why a port cannot be bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PortTaken {
@@ -60,14 +73,21 @@ impl Ports {
         lock(&self.bound).remove(&port);
     }
 
-    pub(crate) fn expect_pong(&self, key: PingKey) -> oneshot::Receiver<()> {
+    /// Waits for the answer to a ping for as long as the result is kept.
+    pub(crate) fn expect_pong(&self, key: PingKey) -> Pong<'_> {
         let (sender, receiver) = oneshot::channel();
         lock(&self.pings).insert(key, sender);
-        receiver
+        Pong {
+            ports: self,
+            key,
+            receiver,
+        }
     }
 
-    pub(crate) fn forget_ping(&self, key: &PingKey) {
-        lock(&self.pings).remove(key);
+    /// Pings under way.
+    #[cfg(test)]
+    fn pings(&self) -> usize {
+        lock(&self.pings).len()
     }
 
     /// Ends all bound ports.
@@ -138,7 +158,8 @@ impl Tunnel {
     }
 
     fn handle_icmp(&self, state: &mut State, now: Now, peer: PeerKey, packet: &mut [u8]) {
-        if ip::turn_echo_request_into_reply(packet) {
+        // A peer that asks faster than the socket sends is not answered.
+        if !state.outbox.is_full() && ip::turn_echo_request_into_reply(packet) {
             let reply = &*packet;
             let fill = |out: &mut [u8]| out.copy_from_slice(reply);
             self.seal(state, now, peer, reply.len(), 0, fill);
@@ -149,5 +170,30 @@ impl Tunnel {
                 let _ = sender.send(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ping_that_nobody_waits_for_is_forgotten() {
+        let ports = Ports::default();
+        let pong = ports.expect_pong(([127, 0, 0, 1].into(), 1, 2));
+        assert_eq!(ports.pings(), 1);
+        drop(pong);
+        assert_eq!(ports.pings(), 0);
+    }
+
+    #[test]
+    fn the_nodes_ports_and_bound_ports_are_taken() {
+        let ports = Ports::default();
+        assert_eq!(ports.bind(CONTROL_PORT).err(), Some(PortTaken::Reserved));
+        assert_eq!(ports.bind(STREAM_PORT).err(), Some(PortTaken::Reserved));
+        let (first, _) = ports.bind(0).expect("all are free");
+        assert_eq!(ports.bind(first).err(), Some(PortTaken::InUse));
+        ports.release(first);
+        assert!(ports.bind(first).is_ok());
     }
 }

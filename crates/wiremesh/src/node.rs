@@ -395,20 +395,17 @@ impl Node {
         let mut packet = vec![0; len];
         let data: Vec<u8> = (0..payload_bytes).map(|n| n as u8).collect();
         ip::emit_echo(&mut packet, true, source, address, ident, seq, &data);
-        let key = (address, ident, seq);
-        let pong = tunnel.ports.expect_pong(key);
+        let mut pong = tunnel.ports.expect_pong((address, ident, seq));
         let sent_at = Instant::now();
         let sent = tunnel.with(|state, now| state.engine.handle_packet(now, packet));
         let no_route = matches!(sent, Err(wiremesh_core::Rejected::NoRoute(_)));
-        let result = match no_route {
-            true => Err(PingError::NoRoute(address)),
-            false => match tokio::time::timeout(timeout, pong).await {
-                Ok(Ok(())) => Ok(sent_at.elapsed()),
-                _ => Err(PingError::Timeout),
-            },
-        };
-        tunnel.ports.forget_ping(&key);
-        result
+        if no_route {
+            return Err(PingError::NoRoute(address));
+        }
+        match tokio::time::timeout(timeout, &mut pong.receiver).await {
+            Ok(Ok(())) => Ok(sent_at.elapsed()),
+            _ => Err(PingError::Timeout),
+        }
     }
 
     /// A snapshot of the node and all its peers.

@@ -25,13 +25,35 @@ struct Arena {
     items: VecDeque<Item>,
 }
 
+/// What each datagram counts besides its payload, so that small and empty ones are bounded too.
+pub(crate) const ITEM_BYTES: usize = size_of::<Item>();
+
+impl Arena {
+    fn held_bytes(&self) -> usize {
+        self.bytes.len() + self.items.len() * ITEM_BYTES
+    }
+}
+
 /// The side that the driver fills.
 #[derive(Default, Debug)]
 pub(crate) struct Filling {
     arena: Arena,
     waker: Option<Waker>,
+    /// Further readers that wait.
+    more_wakers: Vec<Waker>,
     dropped: u64,
     closed: bool,
+}
+
+impl Filling {
+    fn register(&mut self, waker: &Waker) {
+        match &self.waker {
+            None => self.waker = Some(waker.clone()),
+            Some(known) if known.will_wake(waker) => {}
+            Some(_) if self.more_wakers.iter().any(|known| known.will_wake(waker)) => {}
+            Some(_) => self.more_wakers.push(waker.clone()),
+        }
+    }
 }
 
 /// The queue of one port.
@@ -67,7 +89,8 @@ impl PortQueue {
     /// Appends a datagram and gives the reader to wake, if one waits.
     pub(crate) fn push(&self, from: Addressing, payload: &[u8]) -> Option<Waker> {
         let mut filling = lock(&self.filling);
-        if filling.arena.bytes.len() + payload.len() > self.bytes_max || filling.closed {
+        let held_bytes = filling.arena.held_bytes();
+        if held_bytes + payload.len() + ITEM_BYTES > self.bytes_max || filling.closed {
             filling.dropped += 1;
             return None;
         }
@@ -80,6 +103,7 @@ impl PortQueue {
             start,
             len: payload.len(),
         });
+        filling.more_wakers.drain(..).for_each(Waker::wake);
         filling.waker.take()
     }
 
@@ -88,6 +112,7 @@ impl PortQueue {
         let waker = {
             let mut filling = lock(&self.filling);
             filling.closed = true;
+            filling.more_wakers.drain(..).for_each(Waker::wake);
             filling.waker.take()
         };
         if let Some(waker) = waker {
@@ -115,7 +140,7 @@ impl PortQueue {
                 if filling.closed {
                     return Poll::Ready(None);
                 }
-                filling.waker = Some(cx.waker().clone());
+                filling.register(cx.waker());
                 return Poll::Pending;
             }
         }
@@ -185,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_run_ends_at_a_shorter_datagram_or_another_source() {
-        let queue = PortQueue::new(1_000);
+        let queue = PortQueue::new(10_000);
         for (port, payload) in [(1, "aaaa"), (1, "bbbb"), (1, "c"), (1, "dddd"), (2, "eeee")] {
             queue.push(from(port), payload.as_bytes());
         }
@@ -202,16 +227,23 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_and_counts() {
-        let queue = PortQueue::new(8);
+        let queue = PortQueue::new(8 + 2 * ITEM_BYTES);
         queue.push(from(1), b"12345");
         queue.push(from(1), b"1234");
         assert_eq!(queue.dropped(), 1);
+        queue.push(from(1), b"");
+        queue.push(from(1), b"");
+        assert_eq!(queue.dropped(), 2, "empty datagrams are bounded as well");
         queue.close();
         let mut buffer = [0; 3];
         let Poll::Ready(Some(Some(item))) = read(&queue, |f| f.take_one(&mut buffer)) else {
             panic!("what was queued is still read");
         };
         assert_eq!((item.len, &buffer), (3, b"123"));
+        let Poll::Ready(Some(Some(item))) = read(&queue, |f| f.take_one(&mut buffer)) else {
+            panic!("an empty datagram is one as well");
+        };
+        assert_eq!(item.len, 0);
         assert!(matches!(read(&queue, |_| ()), Poll::Ready(None)));
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the lock around the engine. Everyone who feeds the engine drains it under the same lock
 //! ([`Tunnel::with`]), so that events, datagrams and deadlines leave in order.
 
-use crate::admission::Decide;
+use crate::admission::{AdmissionRequest, Decide};
 use crate::host::{self, StateDir};
 use crate::inbound::Ports;
 use crate::outbox::Outbox;
@@ -13,10 +13,12 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use wiremesh_core::{Node as Engine, PeerKey};
 use wiremesh_udp::UdpSockets;
-use wiremesh_wire::{IpNet, NodeId, Now, ip};
+use wiremesh_wire::address::STREAM_PORT;
+use wiremesh_wire::{Instant, IpNet, NodeId, Now, ip};
 
 /// Bytes of headers in front of a UDP payload inside the tunnel, IPv6.
 pub(crate) const UDP6_HEADER_BYTES: usize = ip::IPV6_UDP_HEADER_LEN;
@@ -50,6 +52,8 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     /// Tasks that wait until the outbox takes more.
     pub(crate) writers: Vec<Waker>,
+    /// Strangers about whom the application is to be asked once the lock is free.
+    pub(crate) asked: Vec<AdmissionRequest>,
     pub(crate) refusals: Refusals,
     pub(crate) names: PeerNames,
     pub(crate) rebind_wanted: bool,
@@ -68,6 +72,8 @@ pub(crate) struct Tunnel {
     pub(crate) state_dir: Option<StateDir>,
     pub(crate) decide: Option<Decide>,
     pub(crate) mtu_bytes: usize,
+    /// Where tasks are started, whichever thread asks for one.
+    pub(crate) runtime: Handle,
     /// Wakes the driver: the outbox is to be flushed, or a deadline came nearer.
     pub(crate) wake: Notify,
     /// Wakes everyone who waits for a change of a peer.
@@ -98,6 +104,7 @@ impl Tunnel {
                 engine: parts.engine,
                 outbox: Outbox::default(),
                 writers: Vec::new(),
+                asked: Vec::new(),
                 refusals: Refusals::default(),
                 names: PeerNames::default(),
                 rebind_wanted: false,
@@ -110,6 +117,7 @@ impl Tunnel {
             state_dir: parts.state_dir,
             decide: parts.decide,
             mtu_bytes: parts.mtu_bytes,
+            runtime: parts.runtime,
             wake: Notify::new(),
             changed: Notify::new(),
             armed: AtomicU64::new(0),
@@ -121,17 +129,38 @@ impl Tunnel {
         let now = host::now();
         let mut state = lock(&self.state);
         let result = f(&mut state, now);
-        self.drain(&mut state, now);
+        // What the outbox had no room for follows when the socket has taken the rest.
+        while self.drain(&mut state, now) && self.flush(&mut state) {}
         self.flush(&mut state);
-        let deadline = state
-            .engine
-            .poll_timeout()
-            .map_or(u64::MAX, |at| at.as_nanos());
+        self.notice_deadline(&state);
+        let asked = std::mem::take(&mut state.asked);
         drop(state);
-        if deadline < self.armed.load(Ordering::Relaxed) {
-            self.wake.notify_one();
+        if let Some(decide) = &self.decide {
+            for request in asked {
+                let decide = Arc::clone(decide);
+                // In a task of its own: neither the callback's time nor its panic is the node's.
+                self.runtime.spawn(async move { decide(request) });
+            }
         }
         result
+    }
+
+    /// Wakes the driver if it sleeps for longer than the engine allows. Must be called under the
+    /// lock, as the driver reads the deadline under it.
+    fn notice_deadline(&self, state: &State) {
+        let deadline = state.engine.poll_timeout().unwrap_or(Instant::MAX);
+        if deadline.as_nanos() < self.armed.load(Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The engine's next deadline, for which the driver is going to sleep.
+    pub(crate) fn arm(&self) -> Instant {
+        self.peek(|state, _| {
+            let at = state.engine.poll_timeout().unwrap_or(Instant::MAX);
+            self.armed.store(at.as_nanos(), Ordering::Relaxed);
+            at
+        })
     }
 
     /// Looks at the engine without changing it.
@@ -140,24 +169,27 @@ impl Tunnel {
         f(&lock(&self.state), now)
     }
 
-    /// Events first (a timestamp must be on disk before it is used), then datagrams.
-    fn drain(&self, state: &mut State, now: Now) {
+    /// Events first (a timestamp must be on disk before it is used), then datagrams; `true` if the
+    /// outbox had no room for all.
+    fn drain(&self, state: &mut State, now: Now) -> bool {
         while let Some(event) = state.engine.poll_event() {
             self.on_event(state, now, event);
         }
         let segments_max = self.sockets.max_segments();
         while !state.outbox.is_full() {
             let Some(transmit) = state.engine.poll_transmit() else {
-                break;
+                return false;
             };
             state
                 .outbox
                 .push(transmit.path, &transmit.datagram, segments_max);
         }
+        true
     }
 
-    /// Gives the socket what is waiting, and wakes the writers if it took it.
-    pub(crate) fn flush(&self, state: &mut State) {
+    /// Gives the socket what is waiting, and wakes the writers if it took it (`true`).
+    pub(crate) fn flush(&self, state: &mut State) -> bool {
+        let was_blocked = state.outbox.is_blocked();
         let flushed = state.outbox.flush(&self.sockets);
         if let Some(path) = flushed.source_rejected {
             state.engine.forget_local_address(path);
@@ -166,11 +198,14 @@ impl Tunnel {
             state.rebind_wanted = true;
             self.wake.notify_one();
         }
-        if state.outbox.is_blocked() {
-            self.wake.notify_one();
-        } else {
+        let blocked = state.outbox.is_blocked();
+        if !blocked {
             state.writers.drain(..).for_each(Waker::wake);
+        } else if !was_blocked {
+            // Once: the driver itself flushes while it waits, and must not wake itself for ever.
+            self.wake.notify_one();
         }
+        !blocked
     }
 
     /// Sends the segments of a transmit from `source_port` to `destination` inside the tunnel.
@@ -203,14 +238,21 @@ impl Tunnel {
         }
         let route = state.engine.peer_by_address(destination.ip());
         let peer = route.ok_or(SendFailure::NoRoute)?;
+        // Streams go to the peer that the address follows from, whoever else may route it.
+        let overlay = state.engine.overlay_address_of(peer).map(IpAddr::V6);
+        if source_port == STREAM_PORT && overlay != Some(destination.ip()) {
+            return Err(SendFailure::NoRoute);
+        }
         let mut staged = false;
         for segment in segments {
             staged |= self.send_payload(&mut state, now, peer, flow, segment.as_ref())?;
         }
-        if staged {
-            self.drain(&mut state, now);
+        // Sealing may have called for a rekey, and set timers.
+        let left = self.drain(&mut state, now);
+        if staged || left {
             self.wake.notify_one();
         }
+        self.notice_deadline(&state);
         if more_follows && !staged && !state.outbox.is_full() {
             drop(state);
             self.wake.notify_one();
@@ -292,6 +334,7 @@ pub(crate) struct TunnelParts {
     pub(crate) state_dir: Option<StateDir>,
     pub(crate) decide: Option<Decide>,
     pub(crate) mtu_bytes: usize,
+    pub(crate) runtime: Handle,
 }
 
 /// The addressing of one UDP datagram inside the tunnel.
