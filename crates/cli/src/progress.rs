@@ -20,8 +20,8 @@ const PRINT_EVERY: Duration = Duration::from_secs(5);
 /// The rate is that of the last few seconds.
 const RATE_OVER: Duration = Duration::from_secs(5);
 
-/// Width of the bar in columns.
-const BAR: usize = 24;
+/// Columns of everything but the bar, at most.
+const WORDS: usize = 68;
 
 /// Draws until it is stopped.
 pub struct Progress {
@@ -59,7 +59,11 @@ async fn draw(meter: Arc<Meter>, mut stopped: oneshot::Receiver<()>) {
         let snapshot = meter.snapshot();
         rate.add(begun.elapsed(), snapshot.bytes_moved);
         if snapshot.files_total > 0 && (redraws || last || begun.elapsed() >= PRINT_EVERY) {
-            let text = line(&snapshot, &rate, term::columns());
+            let text = line(
+                &snapshot,
+                &rate,
+                if redraws { term::columns() } else { usize::MAX },
+            );
             let mut stderr = std::io::stderr().lock();
             // Progress that nobody can see is no reason to stop.
             let _ = if redraws {
@@ -119,12 +123,9 @@ fn line(snapshot: &Snapshot, rate: &Rate, columns: usize) -> String {
     } else {
         done as f64 / snapshot.bytes_total as f64
     };
-    let filled = (part * BAR as f64) as usize;
-    let bar = format!(
-        "{}{}",
-        "█".repeat(filled),
-        "░".repeat(BAR - filled.min(BAR))
-    );
+    let width = columns.saturating_sub(WORDS).clamp(6, 24);
+    let filled = ((part * width as f64) as usize).min(width);
+    let bar = format!("{}{}", "█".repeat(filled), "░".repeat(width - filled));
     let speed = rate.bytes_per_second();
     let left = snapshot.bytes_total - done;
     let eta = match (left, speed) {
@@ -179,7 +180,8 @@ mod tests {
             text.contains(" 50%  2.0 MiB of 4.0 MiB  1.0 MiB/s  2.0 s left"),
             "{text}"
         );
-        assert_eq!(text.matches('█').count(), BAR / 2);
+        assert_eq!(text.matches('█').count(), 12);
+        assert!(line(&snapshot(1, 1, 4), &steady(1), 80).chars().count() < 80);
     }
 
     #[test]

@@ -102,7 +102,7 @@ async fn demo(args: &DemoArgs) -> Result<(), Failure> {
 
 async fn start(builder: wiremesh::NodeBuilder) -> Result<Node, Failure> {
     let loopback = (std::net::Ipv4Addr::LOCALHOST, 0).into();
-    node::bind(builder.listen(loopback).transport(node::transport())).await
+    node::bind(builder.listen(loopback)).await
 }
 
 fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failure {
