@@ -72,7 +72,8 @@ impl Node {
         if newest.is_some_and(|asked| initiation.timestamp() <= asked.initiation.timestamp()) {
             return self.shared.counters.drop_for(DropReason::HandshakeReplayed);
         }
-        let expires_at = now.instant + PATIENCE;
+        // Repeating does not prolong the question: when nobody answered, it is put again.
+        let expires_at = newest.map_or(now.instant + PATIENCE, |asked| asked.expires_at);
         let asked = PendingAdmission {
             initiation,
             path,

@@ -150,6 +150,16 @@ fn ask_refused_leaves_no_state_and_no_byte() {
 }
 
 #[test]
+fn a_question_that_nobody_answers_is_put_again() {
+    let mut net = hub(Admission::Ask { pending_max: 4 }, 1);
+    net.connect(1, 0);
+    net.run(60_000);
+    let asked = |e: &&Event| matches!(e, Event::AdmissionRequested { .. });
+    let times = net.hosts[0].events.iter().filter(asked).count();
+    assert!((4..=6).contains(&times), "{times}");
+}
+
+#[test]
 fn questions_are_bounded_and_one_key_has_one() {
     let mut net = hub(Admission::Ask { pending_max: 2 }, 4);
     for n in 1..=4 {
