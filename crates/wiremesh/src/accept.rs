@@ -1,18 +1,67 @@
 //! Incoming connections, up to the moment when the application takes them.
 //!
-//! Owns one task per connection that is being made, none per connection that is.
+//! Owns one task per connection that is being made, none per connection that is; and the count of
+//! connections per peer, since each costs memory from its first packet on.
 
+use crate::port::lock;
 use crate::tunnel::Tunnel;
-use std::sync::Weak;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::mpsc;
 use wiremesh_quic::HandshakeData;
 use wiremesh_wire::NodeId;
 
 /// The QUIC application error of a connection that found the backlog full.
 const BUSY: u32 = 0x77_6d01;
+/// Incoming connections of one peer at a time; a further one is refused.
+const CONNECTIONS_PER_PEER_MAX: u32 = 256;
 
 /// A connection, its peer and its protocol.
-pub(crate) type Accepted = (quinn::Connection, NodeId, String);
+pub(crate) struct Accepted {
+    pub(crate) quinn: quinn::Connection,
+    pub(crate) peer: NodeId,
+    pub(crate) protocol: String,
+    pub(crate) permit: Arc<Permit>,
+}
+
+/// How many connections each peer has made to us.
+#[derive(Debug, Default)]
+struct Census(Mutex<HashMap<IpAddr, u32>>);
+
+/// One connection of a peer, counted until dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    census: Arc<Census>,
+    peer: IpAddr,
+}
+
+impl Census {
+    fn permit(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Permit>> {
+        let mut counts = lock(&self.0);
+        let count = counts.entry(peer).or_default();
+        if *count >= CONNECTIONS_PER_PEER_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Arc::new(Permit {
+            census: Arc::clone(self),
+            peer,
+        }))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.census.0);
+        if let Some(count) = counts.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.peer);
+            }
+        }
+    }
+}
 
 /// Takes incoming connections, each in its own task, so that a slow one holds up nobody.
 pub(crate) async fn accept_all(
@@ -20,24 +69,30 @@ pub(crate) async fn accept_all(
     tunnel: Weak<Tunnel>,
     accepted: mpsc::Sender<Accepted>,
 ) {
+    let census = Arc::new(Census::default());
     while let Some(incoming) = endpoint.accept().await {
+        let Some(permit) = census.permit(incoming.remote_address().ip()) else {
+            incoming.refuse();
+            continue;
+        };
         let (tunnel, accepted) = (tunnel.clone(), accepted.clone());
         tokio::spawn(async move {
-            let Some(ready) = accept_one(incoming, tunnel).await else {
+            let Some(ready) = accept_one(incoming, tunnel, permit).await else {
                 return;
             };
-            if let Err(mpsc::error::TrySendError::Full((connection, ..))) = accepted.try_send(ready)
-            {
-                connection.close(
-                    BUSY.into(),
-                    b"busy: too many connections wait to be accepted",
-                );
+            if let Err(mpsc::error::TrySendError::Full(ready)) = accepted.try_send(ready) {
+                let reason = b"busy: too many connections wait to be accepted";
+                ready.quinn.close(BUSY.into(), reason);
             }
         });
     }
 }
 
-async fn accept_one(incoming: quinn::Incoming, tunnel: Weak<Tunnel>) -> Option<Accepted> {
+async fn accept_one(
+    incoming: quinn::Incoming,
+    tunnel: Weak<Tunnel>,
+    permit: Arc<Permit>,
+) -> Option<Accepted> {
     let remote = incoming.remote_address().ip();
     let mut connecting = incoming.accept().ok()?;
     let data = connecting
@@ -48,10 +103,36 @@ async fn accept_one(incoming: quinn::Incoming, tunnel: Weak<Tunnel>) -> Option<A
         .ok()?;
     let protocol = String::from_utf8_lossy(&data.protocol).into_owned();
     // The tunnel has authenticated the client already: its early data cannot be a repetition.
-    let (connection, _) = connecting.into_0rtt().ok()?;
+    let (quinn, _) = connecting.into_0rtt().ok()?;
     let peer = tunnel.upgrade()?.peek(|state, _| {
         let key = state.engine.peer_by_address(remote)?;
-        state.engine.node_id_of(key)
+        let own = state.engine.overlay_address_of(key).map(IpAddr::V6);
+        state.engine.node_id_of(key).filter(|_| own == Some(remote))
     })?;
-    Some((connection, peer, protocol))
+    Some(Accepted {
+        quinn,
+        peer,
+        protocol,
+        permit,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_one_peer_are_bounded_and_forgotten() {
+        let census = Arc::new(Census::default());
+        let [one, other] = [1, 2].map(|n| IpAddr::from([10, 0, 0, n]));
+        let mut held: Vec<_> = (0..CONNECTIONS_PER_PEER_MAX)
+            .map(|_| census.permit(one).expect("within the limit"))
+            .collect();
+        assert!(census.permit(one).is_none());
+        assert!(census.permit(other).is_some(), "another peer has its own");
+        held.pop();
+        assert!(census.permit(one).is_some());
+        drop(held);
+        assert!(lock(&census.0).is_empty());
+    }
 }

@@ -3,9 +3,11 @@
 //! Owns quinn's connection and what the tunnel knows of it. The peer's identity is the tunnel's
 //! key, never something that the stream layer says.
 
+use crate::accept::Permit;
 use crate::node::Node;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 use wiremesh_wire::NodeId;
 
@@ -19,6 +21,8 @@ pub struct Connection {
     peer: NodeId,
     protocol: String,
     node: Node,
+    /// Counts an incoming connection as long as it is held.
+    _permit: Option<Arc<Permit>>,
 }
 
 /// How strong the protection of a session is.
@@ -59,12 +63,14 @@ impl Connection {
         peer: NodeId,
         protocol: String,
         node: Node,
+        permit: Option<Arc<Permit>>,
     ) -> Self {
         Self {
             quinn,
             peer,
             protocol,
             node,
+            _permit: permit,
         }
     }
 

@@ -15,7 +15,7 @@ use wiremesh_udp::{RecvBatch, local_address_towards};
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// How often the local address towards the peers is looked at.
 const ADDRESS_CHECK_EVERY: Duration = Duration::from_secs(5);
-/// Pause after the socket failed or could not be bound, so that a lasting failure does not spin.
+/// Least time between two binds, so that a lasting failure does not spin.
 const REBIND_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs until the node is closed.
@@ -24,10 +24,12 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
     let mut address_check = tokio::time::interval(ADDRESS_CHECK_EVERY);
     address_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut local_addresses = Vec::new();
+    let mut rebound_at: Option<Deadline> = None;
     while !tunnel.peek(|state, _| state.closed) {
         let (blocked, rebind) = tunnel.peek(|s, _| (s.outbox.is_blocked(), s.rebind_wanted));
         if rebind {
-            rebind_sockets(&tunnel).await;
+            rebind_sockets(&tunnel, &mut rebound_at).await;
+            continue;
         }
         let sleep = tokio::time::sleep_until(next_deadline(&tunnel));
         tokio::select! {
@@ -50,6 +52,8 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
             _ = address_check.tick() => check_addresses(&tunnel, &mut local_addresses),
         }
     }
+    // A rebind of ours may have opened them again while the node was being closed.
+    let _ = tunnel.sockets.rebind_to(&[]);
 }
 
 /// When the engine wants to be called, on the runtime's clock.
@@ -76,7 +80,11 @@ fn handle_batch(tunnel: &Tunnel, batch: &mut RecvBatch) {
     });
 }
 
-async fn rebind_sockets(tunnel: &Tunnel) {
+async fn rebind_sockets(tunnel: &Tunnel, last: &mut Option<Deadline>) {
+    if let Some(last) = *last {
+        tokio::time::sleep_until(last + REBIND_PAUSE).await;
+    }
+    *last = Some(Deadline::now());
     match tunnel.sockets.rebind() {
         Ok(_) => {
             tracing::info!("UDP sockets bound anew");
@@ -87,7 +95,6 @@ async fn rebind_sockets(tunnel: &Tunnel) {
         }
         Err(error) => tracing::warn!(%error, "UDP sockets cannot be bound; trying again"),
     }
-    tokio::time::sleep(REBIND_PAUSE).await;
 }
 
 /// Peers learn a new address of ours from the next packet: send one when the route changed.

@@ -23,7 +23,6 @@ impl Tunnel {
                 state.asked.push(request);
             }
             Event::Refused { node_id, path } => {
-                tracing::warn!(%node_id, source = %path.remote, "refused a node that is not a peer");
                 state.refusals.add(Refusal {
                     node_id,
                     source: path.remote,

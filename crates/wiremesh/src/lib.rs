@@ -34,6 +34,7 @@
 mod accept;
 mod admission;
 mod builder;
+mod connect;
 mod connection;
 mod driver;
 mod error;

@@ -3,17 +3,17 @@
 //! Owns the driver task, the acceptor task and quinn's endpoint; the node ends when its last
 //! handle (a [`Node`], [`Peer`] or [`Connection`]) is dropped, or by [`Node::close`].
 
-use crate::accept::{Accepted, accept_all};
+use crate::accept::{Accepted, Permit, accept_all};
 use crate::builder::NodeBuilder;
 use crate::connection::Connection;
 use crate::driver;
-use crate::error::{BindError, ConnectError, PingError, UdpBindError};
+use crate::error::{BindError, PingError, UdpBindError};
 use crate::inbound::PortTaken;
-use crate::peer::{AddPeerError, Peer, PeerConfig};
+use crate::peer::{AddPeerError, Peer, PeerConfig, has_open};
 use crate::port::lock;
 use crate::status::{NodeStatus, PeerNote, PeerStatus, peer_status};
 use crate::streams::TunnelSocket;
-use crate::target::{Target, reachable, resolve};
+use crate::target::reachable;
 use crate::tunnel::{State, Tunnel};
 use crate::udp_socket::UdpSocket;
 use std::collections::HashMap;
@@ -24,12 +24,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use wiremesh_core::{DropReason, PeerKey};
 use wiremesh_quic::{Provider, ResetKey};
-use wiremesh_wire::address::{STREAM_PORT, network_id, overlay_address};
+use wiremesh_wire::address::{STREAM_PORT, network_id};
 use wiremesh_wire::ticket::ENDPOINTS_MAX;
 use wiremesh_wire::{Endpoint, NetworkId, NodeId, Now, Ticket, ip};
 
 /// Accepted connections that wait for [`Node::accept`]; further ones are closed as busy.
 const ACCEPT_BACKLOG: usize = 256;
+/// From this many peers with handles on, those without a use are swept at each doubling.
+const PEERS_SWEPT_FROM: usize = 64;
 /// How long [`Node::close`] waits for connections to say goodbye.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -58,15 +60,28 @@ impl fmt::Debug for Node {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.endpoint.close(0u32.into(), b"");
-        stop(&self.tunnel);
+        if self.endpoint.open_connections() == 0 {
+            return stop(&self.tunnel);
+        }
+        let (endpoint, tunnel) = (self.endpoint.clone(), Arc::clone(&self.tunnel));
+        self.tunnel.runtime.spawn(async move {
+            say_goodbye(&endpoint).await;
+            stop(&tunnel);
+        });
     }
+}
+
+async fn say_goodbye(endpoint: &quinn::Endpoint) {
+    // A peer that is gone does not keep us.
+    let _ = tokio::time::timeout(CLOSE_PATIENCE, endpoint.wait_idle()).await;
 }
 
 fn stop(tunnel: &Tunnel) {
     tunnel.with(|state, _| state.closed = true);
     tunnel.ports.close();
-    tunnel.streams.close();
     tunnel.wake.notify_one();
+    // No address, no socket: the ports are free now, whoever still holds a handle of ours.
+    let _ = tunnel.sockets.rebind_to(&[]);
 }
 
 /// What the streams of a node are made from.
@@ -170,14 +185,14 @@ impl Node {
     ///
     /// [`AddPeerError`]; nothing has changed then. Host names are resolved when connecting.
     pub fn add_peer(&self, config: PeerConfig) -> Result<Peer, AddPeerError> {
-        let known: Vec<SocketAddr> = config
-            .endpoints
-            .iter()
-            .filter_map(|endpoint| match endpoint {
-                Endpoint::Address(address) => Some(*address),
-                Endpoint::Host(..) => None,
-            })
-            .collect();
+        let mut known: Vec<SocketAddr> = Vec::new();
+        let mut hosts = Vec::new();
+        for endpoint in config.endpoints {
+            match endpoint {
+                Endpoint::Address(address) => known.push(address),
+                host @ Endpoint::Host(..) => hosts.push(host),
+            }
+        }
         let core = wiremesh_core::PeerConfig {
             node_id: config.node_id,
             endpoint: known.first().copied(),
@@ -188,6 +203,7 @@ impl Node {
         let note = PeerNote {
             name: config.name,
             stock: config.stock,
+            hosts,
         };
         self.0.tunnel.with(|state, now| {
             let key = state
@@ -211,7 +227,13 @@ impl Node {
     }
 
     fn handle(&self, id: NodeId) -> Peer {
-        let kept = lock(&self.0.peers).entry(id).or_default().clone();
+        let mut peers = lock(&self.0.peers);
+        let grows = !peers.contains_key(&id) && peers.len() >= PEERS_SWEPT_FROM;
+        if grows && peers.len().is_power_of_two() {
+            peers.retain(|_, kept| Arc::strong_count(kept) > 1 || has_open(kept));
+        }
+        let kept = peers.entry(id).or_default().clone();
+        drop(peers);
         Peer::new(self.clone(), id, kept)
     }
 
@@ -238,117 +260,47 @@ impl Node {
         })
     }
 
-    /// Connects to a peer and agrees on a protocol.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError`], after [`NodeBuilder::connect_timeout`] at the latest.
-    pub async fn connect(
-        &self,
-        target: impl Into<Target>,
-        protocol: &str,
-    ) -> Result<Connection, ConnectError> {
-        let (connecting, peer) = self.begin(target.into(), protocol).await?;
-        let waited = self.0.connect_timeout;
-        match tokio::time::timeout(waited, connecting).await {
-            Ok(Ok(quinn)) => Ok(self.connection(quinn, peer, protocol.to_owned())),
-            Ok(Err(error)) => Err(ConnectError::Streams(error)),
-            Err(_) => {
-                let endpoint = self.peer_status(&peer).and_then(|peer| peer.endpoint);
-                Err(ConnectError::NoAnswer { endpoint, waited })
-            }
-        }
-    }
-
-    /// Connects without waiting for the peer: data sent at once travels with the first packet
-    /// (0-RTT; the tunnel underneath keeps it secret and unrepeatable). If the peer does not
-    /// speak the protocol, the connection is closed and nothing of the data is delivered.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError`] for what is known before an answer.
-    pub async fn connect_early(
-        &self,
-        target: impl Into<Target>,
-        protocol: &str,
-    ) -> Result<Connection, ConnectError> {
-        let (connecting, peer) = self.begin(target.into(), protocol).await?;
-        match connecting.into_0rtt() {
-            Ok((quinn, _)) => Ok(self.connection(quinn, peer, protocol.to_owned())),
-            Err(_) => Err(ConnectError::Closed),
-        }
-    }
-
-    async fn begin(
-        &self,
-        target: Target,
-        protocol: &str,
-    ) -> Result<(quinn::Connecting, NodeId), ConnectError> {
-        let config = self
-            .0
-            .provider
-            .client_config(&[protocol])
-            .map_err(ConnectError::Protocol)?;
-        let id = match target {
-            Target::Id(id) => self.known_target(id)?,
-            Target::Ticket(ticket) => self.ticket_target(*ticket).await?,
-        };
-        self.with_peer(&id, |state, now, key| state.engine.connect(now, key));
-        let address = SocketAddr::new(overlay_address(&id).into(), STREAM_PORT);
-        let connecting = self.0.endpoint.connect_with(config, address, "wiremesh");
-        Ok((connecting.map_err(|_| ConnectError::Closed)?, id))
-    }
-
-    fn known_target(&self, id: NodeId) -> Result<NodeId, ConnectError> {
-        if id == self.id() {
-            return Err(ConnectError::OwnKey);
-        }
-        let peer = self.peer_status(&id).ok_or(ConnectError::NoEndpoint(id))?;
-        match peer.endpoint {
-            _ if peer.stock => Err(ConnectError::StockPeer(id)),
-            None => Err(ConnectError::NoEndpoint(id)),
-            Some(_) => Ok(id),
-        }
-    }
-
-    async fn ticket_target(&self, ticket: Ticket) -> Result<NodeId, ConnectError> {
-        if ticket.node_id == self.id() {
-            return Err(ConnectError::OwnKey);
-        }
-        if ticket.network != self.0.network_id {
-            let ours = self.0.network_id;
-            return Err(ConnectError::OtherNetwork {
-                ticket: ticket.network,
-                ours,
-            });
-        }
-        let addresses = resolve(&ticket.endpoints).await?;
-        let mut config = PeerConfig::new(ticket.node_id);
-        config.endpoints = addresses.iter().copied().map(Endpoint::Address).collect();
-        match self.add_peer(config) {
-            Ok(_) => {}
-            Err(AddPeerError::Exists) => {
-                self.with_peer(&ticket.node_id, |state, _, key| {
-                    state.engine.set_candidates(key, &addresses)
-                });
-            }
-            Err(error) => return Err(ConnectError::Peer(error)),
-        }
-        if addresses.is_empty() {
-            return self.known_target(ticket.node_id);
-        }
-        Ok(ticket.node_id)
-    }
-
     /// Waits for a connection in one of the protocols of [`NodeBuilder::protocol`]; `None` once
     /// the node is closed.
     pub async fn accept(&self) -> Option<Connection> {
-        let (quinn, peer, protocol) = self.0.accepted.lock().await.recv().await?;
-        Some(self.connection(quinn, peer, protocol))
+        let accepted = self.0.accepted.lock().await.recv().await?;
+        let Accepted {
+            quinn,
+            peer,
+            protocol,
+            permit,
+        } = accepted;
+        Some(self.connection(quinn, peer, protocol, Some(permit)))
     }
 
-    fn connection(&self, quinn: quinn::Connection, peer: NodeId, protocol: String) -> Connection {
-        Connection::new(quinn, peer, protocol, self.clone())
+    pub(crate) fn connection(
+        &self,
+        quinn: quinn::Connection,
+        peer: NodeId,
+        protocol: String,
+        permit: Option<Arc<Permit>>,
+    ) -> Connection {
+        Connection::new(quinn, peer, protocol, self.clone(), permit)
+    }
+
+    pub(crate) fn tunnel(&self) -> &Arc<Tunnel> {
+        &self.0.tunnel
+    }
+
+    pub(crate) fn endpoint(&self) -> &quinn::Endpoint {
+        &self.0.endpoint
+    }
+
+    pub(crate) fn provider(&self) -> &Provider {
+        &self.0.provider
+    }
+
+    pub(crate) fn network_id(&self) -> NetworkId {
+        self.0.network_id
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.0.connect_timeout
     }
 
     /// Binds a UDP port inside the tunnel; 0 takes one that is free.
@@ -362,6 +314,9 @@ impl Node {
             PortTaken::Reserved => UdpBindError::Reserved(port),
             PortTaken::InUse => UdpBindError::InUse(port),
         })?;
+        if tunnel.peek(|state, _| state.closed) {
+            queue.close();
+        }
         Ok(UdpSocket::new(Arc::clone(tunnel), port, queue))
     }
 
@@ -444,11 +399,12 @@ impl Node {
         self.0.tunnel.wake.notify_one();
     }
 
-    /// Closes all connections, waits at most 3 s until the peers know, and stops the node.
+    /// Closes all connections, waits at most 3 s until the peers know, and stops the node: its UDP
+    /// ports are free then. Without it the last handle does the same when it is dropped, as far as
+    /// the runtime still runs.
     pub async fn close(&self) {
         self.0.endpoint.close(0u32.into(), b"closed");
-        // A peer that is gone does not keep us.
-        let _ = tokio::time::timeout(CLOSE_PATIENCE, self.0.endpoint.wait_idle()).await;
+        say_goodbye(&self.0.endpoint).await;
         stop(&self.0.tunnel);
     }
 }

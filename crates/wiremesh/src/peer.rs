@@ -93,8 +93,14 @@ impl fmt::Display for AddPeerError {
 
 impl std::error::Error for AddPeerError {}
 
-/// Connections of a peer, by protocol, kept for reuse.
-pub(crate) type Kept = Arc<Mutex<HashMap<String, Connection>>>;
+/// Connections of a peer, by protocol, kept for reuse. They are quinn's: ours hold the node, which
+/// holds these.
+pub(crate) type Kept = Arc<Mutex<HashMap<String, quinn::Connection>>>;
+
+/// Whether one of them is open.
+pub(crate) fn has_open(kept: &Kept) -> bool {
+    lock(kept).values().any(|c| c.close_reason().is_none())
+}
 
 /// A peer of a node. Cheap to clone; stays valid while connections come and go.
 #[derive(Clone)]
@@ -136,11 +142,12 @@ impl Peer {
     /// As [`Node::connect`].
     pub async fn connection(&self, protocol: &str) -> Result<Connection, ConnectError> {
         let kept = lock(&self.kept).get(protocol).cloned();
-        if let Some(connection) = kept.filter(|c| c.close_reason().is_none()) {
-            return Ok(connection);
+        if let Some(quinn) = kept.filter(|c| c.close_reason().is_none()) {
+            let protocol = protocol.to_owned();
+            return Ok(self.node.connection(quinn, self.node_id, protocol, None));
         }
         let connection = self.node.connect(self.node_id, protocol).await?;
-        lock(&self.kept).insert(protocol.to_owned(), connection.clone());
+        lock(&self.kept).insert(protocol.to_owned(), (*connection).clone());
         Ok(connection)
     }
 

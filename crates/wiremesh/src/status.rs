@@ -4,12 +4,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 pub use wiremesh_core::PeerState;
-use wiremesh_wire::{IpNet, NodeId};
+use wiremesh_wire::{Endpoint, IpNet, NodeId};
 
 /// Refusals that are remembered.
 const REFUSALS_MAX: usize = 32;
+/// Least time between two refusals in the log.
+const LOGGED_APART: Duration = Duration::from_secs(1);
 
 /// A snapshot of a node.
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ pub struct PeerStatus {
 /// A node that was turned away. It got no answer.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Its key.
+    /// Its key, as it claimed: a node that is refused is not asked to prove it.
     pub node_id: NodeId,
     /// Where it asked from.
     pub source: SocketAddr,
@@ -84,19 +86,33 @@ pub struct Refusal {
 
 /// The latest refusals, one per node.
 #[derive(Default)]
-pub(crate) struct Refusals(VecDeque<Refusal>);
+pub(crate) struct Refusals {
+    latest: VecDeque<Refusal>,
+    logged_at: Option<Instant>,
+}
 
 impl Refusals {
     pub(crate) fn add(&mut self, refusal: Refusal) {
-        self.0.retain(|known| known.node_id != refusal.node_id);
-        if self.0.len() >= REFUSALS_MAX {
-            self.0.pop_front();
+        // Keys cost a stranger nothing: they must not fill the log.
+        if self.logged_at.is_none_or(|at| at.elapsed() >= LOGGED_APART) {
+            self.logged_at = Some(Instant::now());
+            let Refusal {
+                node_id,
+                source,
+                reason,
+                ..
+            } = &refusal;
+            tracing::warn!(%node_id, %source, reason, "refused a node; more may follow unlogged");
         }
-        self.0.push_back(refusal);
+        self.latest.retain(|known| known.node_id != refusal.node_id);
+        if self.latest.len() >= REFUSALS_MAX {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(refusal);
     }
 
     pub(crate) fn list(&self) -> Vec<Refusal> {
-        self.0.iter().cloned().collect()
+        self.latest.iter().cloned().collect()
     }
 }
 
@@ -109,6 +125,8 @@ pub(crate) struct PeerNames(HashMap<NodeId, PeerNote>);
 pub(crate) struct PeerNote {
     pub(crate) name: Option<String>,
     pub(crate) stock: bool,
+    /// Endpoints that are to be looked up.
+    pub(crate) hosts: Vec<Endpoint>,
 }
 
 impl PeerNames {
