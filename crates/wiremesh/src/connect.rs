@@ -1,0 +1,164 @@
+//! Connecting to a peer.
+//!
+//! Owns the way from a key or ticket to a connection: which addresses to try, and what to do when
+//! a peer was restarted and the session that we have with it leads nowhere.
+
+use crate::connection::Connection;
+use crate::error::ConnectError;
+use crate::node::Node;
+use crate::peer::{AddPeerError, PeerConfig};
+use crate::target::{Target, resolve};
+use crate::tunnel::Tunnel;
+use std::net::SocketAddr;
+use std::sync::Weak;
+use std::time::Duration;
+use wiremesh_wire::address::{STREAM_PORT, overlay_address};
+use wiremesh_wire::{Endpoint, NodeId, Ticket};
+
+/// How long an answer may take on a session that was there before. After that a new handshake
+/// runs beside it: a peer that was restarted does not know the session, and cannot say so.
+///
+/// Shorter than the second after which QUIC repeats its first packet, so that the repetition
+/// travels in the new session.
+const SESSION_DOUBTED_AFTER: Duration = Duration::from_millis(500);
+
+impl Node {
+    /// Connects to a peer and agrees on a protocol.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], after [`crate::NodeBuilder::connect_timeout`] at the latest.
+    pub async fn connect(
+        &self,
+        target: impl Into<Target>,
+        protocol: &str,
+    ) -> Result<Connection, ConnectError> {
+        let (mut connecting, peer) = self.begin(target.into(), protocol).await?;
+        let waited = self.connect_timeout();
+        let doubted = SESSION_DOUBTED_AFTER.min(waited);
+        let mut result = tokio::time::timeout(doubted, &mut connecting).await;
+        if result.is_err() {
+            doubt_session(self.tunnel(), &peer, doubted);
+            result = tokio::time::timeout(waited - doubted, connecting).await;
+        }
+        match result {
+            Ok(Ok(quinn)) => Ok(self.connection(quinn, peer, protocol.to_owned(), None)),
+            Ok(Err(error)) => Err(ConnectError::Streams(error)),
+            Err(_) => {
+                let endpoint = self.peer_status(&peer).and_then(|peer| peer.endpoint);
+                Err(ConnectError::NoAnswer { endpoint, waited })
+            }
+        }
+    }
+
+    /// Connects without waiting for the peer: data sent at once travels with the first packet
+    /// (0-RTT; the tunnel underneath keeps it secret and unrepeatable). If the peer does not
+    /// speak the protocol, the connection is closed and nothing of the data is delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] for what is known before an answer.
+    pub async fn connect_early(
+        &self,
+        target: impl Into<Target>,
+        protocol: &str,
+    ) -> Result<Connection, ConnectError> {
+        let (connecting, peer) = self.begin(target.into(), protocol).await?;
+        let Ok((quinn, answered)) = connecting.into_0rtt() else {
+            return Err(ConnectError::Closed);
+        };
+        let tunnel: Weak<Tunnel> = self.tunnel().me.clone();
+        tokio::spawn(async move {
+            let in_time = tokio::time::timeout(SESSION_DOUBTED_AFTER, answered).await;
+            if let (Err(_), Some(tunnel)) = (in_time, tunnel.upgrade()) {
+                doubt_session(&tunnel, &peer, SESSION_DOUBTED_AFTER);
+            }
+        });
+        Ok(self.connection(quinn, peer, protocol.to_owned(), None))
+    }
+
+    async fn begin(
+        &self,
+        target: Target,
+        protocol: &str,
+    ) -> Result<(quinn::Connecting, NodeId), ConnectError> {
+        let config = self
+            .provider()
+            .client_config(&[protocol])
+            .map_err(ConnectError::Protocol)?;
+        let id = match target {
+            Target::Id(id) => id,
+            Target::Ticket(ticket) => self.add_ticket(*ticket).await?,
+        };
+        self.check_target(id).await?;
+        self.with_peer(&id, |state, now, key| state.engine.connect(now, key));
+        let address = SocketAddr::new(overlay_address(&id).into(), STREAM_PORT);
+        let connecting = self.endpoint().connect_with(config, address, "wiremesh");
+        Ok((connecting.map_err(|_| ConnectError::Closed)?, id))
+    }
+
+    /// Whether the peer can be connected to; looks its host names up if nothing else is known.
+    async fn check_target(&self, id: NodeId) -> Result<(), ConnectError> {
+        if id == self.id() {
+            return Err(ConnectError::OwnKey);
+        }
+        let peer = self.peer_status(&id).ok_or(ConnectError::NoEndpoint(id))?;
+        if peer.stock {
+            return Err(ConnectError::StockPeer(id));
+        }
+        if peer.endpoint.is_some() {
+            return Ok(());
+        }
+        let hosts = self.tunnel().peek(|state, _| state.names.of(&id).hosts);
+        let addresses = resolve(&hosts).await?;
+        if addresses.is_empty() {
+            return Err(ConnectError::NoEndpoint(id));
+        }
+        self.with_peer(&id, |state, _, key| {
+            state.engine.set_candidates(key, &addresses)
+        });
+        Ok(())
+    }
+
+    async fn add_ticket(&self, ticket: Ticket) -> Result<NodeId, ConnectError> {
+        let id = ticket.node_id;
+        if id == self.id() {
+            return Err(ConnectError::OwnKey);
+        }
+        if ticket.network != self.network_id() {
+            return Err(ConnectError::OtherNetwork {
+                ticket: ticket.network,
+                ours: self.network_id(),
+            });
+        }
+        let addresses = resolve(&ticket.endpoints).await?;
+        let mut config = PeerConfig::new(id);
+        config.endpoints = addresses.iter().copied().map(Endpoint::Address).collect();
+        match self.add_peer(config) {
+            Ok(_) => {}
+            Err(AddPeerError::Exists) => {
+                self.with_peer(&id, |state, _, key| {
+                    state.engine.set_candidates(key, &addresses)
+                });
+            }
+            Err(error) => return Err(ConnectError::Peer(error)),
+        }
+        Ok(id)
+    }
+}
+
+/// Starts a handshake beside a session that is older than the attempt, which had no answer on it.
+fn doubt_session(tunnel: &Tunnel, peer: &NodeId, attempt: Duration) {
+    tunnel.with(|state, now| {
+        let Some(key) = state.engine.peer_by_id(peer) else {
+            return;
+        };
+        let age = state
+            .engine
+            .status(now, key)
+            .and_then(|status| status.session_age);
+        if age.is_some_and(|age| age >= attempt) {
+            state.engine.rekey(now, key);
+        }
+    });
+}
