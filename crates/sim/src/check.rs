@@ -124,7 +124,7 @@ impl Checker {
                 format!("node {host} sent {sent} bytes to {to}, which sent it {came}")
             })?;
         }
-        let name = digest(bytes);
+        let name = name_of(bytes);
         match Message::parse(bytes) {
             Ok(Message::TransportData(header)) => {
                 let next = self.nonces.entry((host, header.receiver)).or_default();
@@ -193,7 +193,7 @@ impl Checker {
         *self.lives[host].bytes_in.entry(from).or_default() += bytes.len() as u64;
     }
 
-    /// The node has handled it and, with `accepted`, counted no drop.
+    /// The node has handled it and, with `accepted`, took it for authentic.
     pub(crate) fn on_handled(
         &mut self,
         host: usize,
@@ -202,7 +202,7 @@ impl Checker {
         accepted: bool,
     ) {
         let authenticates = matches!(bytes.first(), Some(2 | 4));
-        let name = digest(bytes);
+        let name = name_of(bytes);
         let Some(sender) = self.senders.get(&name).copied() else {
             return;
         };
@@ -295,6 +295,16 @@ impl Checker {
             })?;
         }
         Ok(())
+    }
+}
+
+/// Names a datagram by what is authenticated in it: the last field of a handshake message, `mac2`,
+/// is not looked at unless a node is under load.
+fn name_of(bytes: &[u8]) -> [u8; 16] {
+    match (bytes.first(), bytes.len()) {
+        (Some(1), 148) => digest(&bytes[..132]),
+        (Some(2), 92) => digest(&bytes[..76]),
+        _ => digest(bytes),
     }
 }
 

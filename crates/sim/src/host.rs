@@ -170,11 +170,20 @@ impl Host {
         }
     }
 
-    pub(crate) fn dropped(&self) -> u64 {
+    /// Datagrams that the node did not take for authentic.
+    pub(crate) fn refused(&self) -> u64 {
         let counters = self.node.counters();
-        DropReason::ALL
-            .iter()
-            .map(|reason| counters.dropped(*reason))
-            .sum()
+        let authentic = |reason: &&DropReason| {
+            !matches!(
+                reason,
+                DropReason::SourceNotAllowed
+                    | DropReason::NotIp
+                    | DropReason::LimitReached
+                    | DropReason::EventsFull
+                    | DropReason::NoAnswer
+            )
+        };
+        let reasons = DropReason::ALL.iter().filter(authentic);
+        reasons.map(|reason| counters.dropped(*reason)).sum()
     }
 }

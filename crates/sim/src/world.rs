@@ -239,11 +239,11 @@ impl Simulation {
         self.trace.note(self.time, number, Note::Arrived(&bytes));
         self.checker.on_input(number, from, &bytes);
         let host = &mut self.hosts[number];
-        let dropped = host.dropped();
+        let refused = host.refused();
         let mut buffer = bytes.clone();
         let (now, path) = (host.now(self.time), host.path_from(from));
         let received = host.node.handle_datagram(now, path, &mut buffer);
-        let accepted = host.dropped() == dropped;
+        let accepted = host.refused() == refused;
         self.checker.on_handled(number, from, &bytes, accepted);
         if let Some(received) = received {
             let peer = host.node.node_id_of(received.peer);
@@ -329,7 +329,7 @@ impl Simulation {
         let now = host.now(self.time).instant;
         self.checker
             .on_sent(number, host, now, path.remote, &datagram)?;
-        if self.options.mutation == Some(Mutation::RepeatNonce) {
+        if datagram[0] == 4 && self.options.mutation == Some(Mutation::RepeatNonce) {
             self.checker
                 .on_sent(number, host, now, path.remote, &datagram)?;
         }
