@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::keys::KeyPair;
-use crate::outcome::{Outcome, fail, wait_for};
+use crate::outcome::{Outcome, fail, skip, wait_for};
 use crate::place::Place;
 use crate::process::{Running, text_of};
 use crate::programs::scratch_file;
@@ -39,6 +39,8 @@ pub struct NodeSettings {
     pub peer_addresses: (Ipv6Addr, Ipv4Addr),
     /// Whether every handshake must come with a cookie.
     pub always_under_load: bool,
+    /// Whether the configuration is a `wg0.conf` and not a file of our own kind.
+    pub wg_conf: bool,
 }
 
 /// What runs on our side.
@@ -59,8 +61,7 @@ impl Ours {
     /// Starts the stand-in.
     pub fn stand_in(place: Place, settings: &NodeSettings, load_program: &str) -> Outcome<Self> {
         if settings.always_under_load {
-            let reason = "the stand-in cannot be set to be always under load";
-            return Err(crate::outcome::Stop::Skipped(reason.to_owned()));
+            return skip("the stand-in cannot be set to be always under load");
         }
         let stock = Settings {
             keys: settings.keys.clone(),
@@ -150,16 +151,55 @@ impl Node {
             running: None,
         };
         let text = match node.form {
+            Form::Command(_) if node.settings.wg_conf => node.wg_conf(),
             Form::Command(_) => node.configuration()?,
             Form::Embedded(_) => node.plain_settings(),
         };
-        std::fs::write(node.file("config.toml"), text)?;
+        write_private(&node.config(), &text)?;
         node.launch()?;
         Ok(node)
     }
 
     fn file(&self, name: &str) -> String {
         self.folder.join(name).to_string_lossy().into_owned()
+    }
+
+    fn config(&self) -> String {
+        self.file(if self.settings.wg_conf {
+            "wg0.conf"
+        } else {
+            "config.toml"
+        })
+    }
+
+    fn socket(&self) -> String {
+        // A wg0.conf cannot say where; then it is where XDG_RUNTIME_DIR says.
+        self.file(if self.settings.wg_conf {
+            "wiremesh/control.sock"
+        } else {
+            "control.sock"
+        })
+    }
+
+    /// A configuration as `wg-quick` reads it.
+    fn wg_conf(&self) -> String {
+        let settings = &self.settings;
+        let mut text = format!(
+            "[Interface]\nPrivateKey = {}\nListenPort = {}\nAddress = {}/24\n\n\
+             [Peer]\nPublicKey = {}\nAllowedIPs = {}/32\n",
+            settings.keys.secret,
+            settings.listen_port,
+            settings.addresses.1,
+            settings.peer,
+            settings.peer_addresses.1,
+        );
+        if let Some(psk) = &settings.psk {
+            text.push_str(&format!("PresharedKey = {psk}\n"));
+        }
+        if let Some(endpoint) = settings.endpoint {
+            text.push_str(&format!("Endpoint = {endpoint}\n"));
+        }
+        text
     }
 
     /// The configuration file of `wiremesh up`, and the key files that it names.
@@ -212,7 +252,7 @@ impl Node {
     }
 
     fn launch(&mut self) -> Outcome {
-        let (config, socket) = (self.file("config.toml"), self.file("control.sock"));
+        let (config, socket) = (self.config(), self.socket());
         let _ = std::fs::remove_file(&socket);
         let (program, words) = match &self.form {
             Form::Command(program) => (program, ["up", "--config", &config]),
@@ -221,6 +261,9 @@ impl Node {
         let Some(mut command) = self.place.daemon(&program.to_string_lossy(), &words) else {
             return fail("our side is in a namespace of the host");
         };
+        command
+            .env("XDG_RUNTIME_DIR", &self.folder)
+            .env("XDG_STATE_HOME", &self.folder);
         let mut running = Running::start(&mut command, &scratch_file("node-log")?)?;
         wait_for("our node to start", Duration::from_secs(10), || {
             (!running.is_alive() || Path::new(&socket).exists()).then_some(())
@@ -241,7 +284,7 @@ impl Node {
 
     /// Asks the running node through its own program; what it printed.
     fn ask(&self, command: &[&str], embedded: &[&str]) -> Outcome<Output> {
-        let socket = self.file("control.sock");
+        let socket = self.socket();
         let (program, words) = match &self.form {
             Form::Command(program) => (program, [command, &["--socket", &socket]].concat()),
             Form::Embedded(program) => (program, [&["ask", &socket], embedded].concat()),

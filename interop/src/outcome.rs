@@ -25,6 +25,11 @@ pub fn fail<T>(reason: impl Into<String>) -> Outcome<T> {
     Err(Stop::Failed(reason.into()))
 }
 
+/// Skips with a reason.
+pub fn skip<T>(reason: impl Into<String>) -> Outcome<T> {
+    Err(Stop::Skipped(reason.into()))
+}
+
 /// Fails with a reason unless a condition holds.
 pub fn ensure(condition: bool, reason: impl Into<String>) -> Outcome {
     if condition { Ok(()) } else { fail(reason) }

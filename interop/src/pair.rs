@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use crate::arena::{Arena, OUR_V4, OUR_V6, OurSide, THEIR_V4, THEIR_V6};
 use crate::keys::{KeyPair, key_hex, overlay_address};
 use crate::node::{ECHO_PORT, Form, NodeSettings, Ours};
-use crate::outcome::{Outcome, ensure, fail};
+use crate::outcome::{Outcome, ensure, fail, skip};
 use crate::place::Place;
 use crate::process::{Running, text_of};
 use crate::programs::{self, scratch_file};
@@ -31,6 +31,8 @@ pub struct Options {
     pub their_psk: Option<String>,
     /// Our node wants a cookie from everyone.
     pub always_under_load: bool,
+    /// Our node is configured by a `wg0.conf`.
+    pub wg_conf: bool,
     /// The stock program's own address will change.
     pub they_roam: bool,
 }
@@ -98,6 +100,7 @@ impl Pair {
             addresses: our_addresses,
             peer_addresses: their_addresses,
             always_under_load: options.always_under_load,
+            wg_conf: options.wg_conf,
         };
         // The side that cannot begin comes first, so that the first initiation finds it.
         let start_theirs = || Stock::start(arena.make, arena.theirs.clone(), theirs.clone());
@@ -227,6 +230,9 @@ impl Pair {
 }
 
 fn start_ours(arena: &Arena, settings: &NodeSettings) -> Outcome<Ours> {
+    if settings.wg_conf && arena.our_side != OurSide::Command {
+        return skip("only the command line program reads a wg0.conf");
+    }
     let place = arena.ours.clone();
     let form = match arena.our_side {
         OurSide::StandIn => return Ours::stand_in(place, settings, arena.helpers.load),

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::netns::unique_name;
-use crate::outcome::{Outcome, Stop, fail};
+use crate::outcome::{Outcome, Stop, fail, skip};
 use crate::process::{find_program, run, text_of};
 
 /// Packages of a Debian system that hold what every test here needs.
@@ -15,7 +15,7 @@ const PACKAGES: &str = "wireguard-go wireguard-tools iproute2 iputils-ping tcpdu
 /// Checks that this process may make namespaces and that the common programs are installed.
 pub fn check_basics() -> Outcome {
     if run(Command::new("id").arg("-u"))?.trim() != "0" {
-        return skip("needs root: it makes network namespaces and TUN devices".to_owned());
+        return skip("needs root: it makes network namespaces and TUN devices");
     }
     for program in ["ip", "wg", "ping", "tcpdump", "timeout"] {
         if find_program(program).is_none() {
@@ -60,10 +60,6 @@ pub fn boringtun() -> Outcome<PathBuf> {
         "boringtun-cli cannot be built: {}",
         text_of(&output)
     ))
-}
-
-fn skip<T>(reason: String) -> Outcome<T> {
-    Err(Stop::Skipped(reason))
 }
 
 /// Where downloads and builds are kept between runs.

@@ -136,6 +136,12 @@ impl Suite {
     }
 
     fn run_all(&self, chosen: &[Scenario], effort: Effort) -> ExitCode {
+        println!(
+            "{}: {} scenarios, {effort:?}, our side: {:?}",
+            self.name,
+            chosen.len(),
+            our_side().ok()
+        );
         let ends = if self.make == Make::Kernel {
             // One guest for all of them, one after the other.
             match self.arena() {

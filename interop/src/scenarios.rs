@@ -34,6 +34,7 @@ pub const ALL: &[Scenario] = &[
         reach::they_initiate,
     ),
     busy("we_initiate_and_ping_works_both_ways", reach::we_initiate),
+    busy("an_existing_wg0_conf_works", reach::by_wg_conf),
     busy("bulk_is_echoed_when_they_initiate", bulk::they_initiate),
     busy("bulk_is_echoed_when_we_initiate", bulk::we_initiate),
     busy("the_same_psk_on_both_sides_works", psk::the_same),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::capture::{Capture, Kind};
+use crate::keys::generate_psk;
 use crate::outcome::{Outcome, ensure};
 use crate::pair::{Initiator, Options, Pair};
 use crate::runner::Context;
@@ -33,6 +34,30 @@ pub fn we_initiate(context: &Context<'_>) -> Outcome {
     context.say("their ping to our overlay address is answered");
     ping_on(context, &pair)?;
     check_handshake(context, &capture, &pair, pair.outer().0)
+}
+
+/// Our node is set up by a `wg0.conf`, each side begins once, with a PSK.
+pub fn by_wg_conf(context: &Context<'_>) -> Outcome {
+    for initiator in [Initiator::They, Initiator::We] {
+        let psk = Some(generate_psk()?);
+        let options = Options {
+            wg_conf: true,
+            our_psk: psk.clone(),
+            their_psk: psk,
+            ..Options::default()
+        };
+        let pair = Pair::start(context.arena, initiator, &options)?;
+        if initiator == Initiator::They {
+            pair.they_reach_us()?;
+            pair.we_reach_them()?;
+        } else {
+            pair.we_reach_them()?;
+            pair.they_reach_us()?;
+        }
+        context.say(format!("{initiator:?} initiate: ping works both ways"));
+        ping_on(context, &pair)?;
+    }
+    Ok(())
 }
 
 fn ping_on(context: &Context<'_>, pair: &Pair) -> Outcome {
