@@ -122,7 +122,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "error: {}", self.what)?;
+        match self.exit {
+            Exit::Interrupted => writeln!(f, "{}", self.what)?,
+            Exit::Runtime | Exit::Input => writeln!(f, "error: {}", self.what)?,
+        }
         if let Some(place) = &self.place {
             writeln!(f, "   at: {place}")?;
         }
@@ -151,6 +154,7 @@ mod tests {
             "error: bad\n   at: x.toml:3:4\n  fix: one\n       two\n"
         );
         assert_eq!(failure.exit.code(), 2);
+        assert_eq!(Failure::interrupted().to_string(), "interrupted\n");
         assert_eq!(Failure::runtime("x").exit.code(), 1);
         assert_eq!(Failure::interrupted().exit.code(), 130);
     }

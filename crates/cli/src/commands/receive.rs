@@ -37,15 +37,16 @@ pub async fn run(args: ReceiveArgs) -> Result<(), Failure> {
     };
     let node = node::bind(node::builder(&args.node)?).await?;
     let retry = Duration::from_secs(args.retry);
-    let result = Run {
+    let run = Run {
         node: &node,
         ticket,
         secret,
         options,
         retry,
-    }
-    .until_done()
-    .await;
+    };
+    // Without a connection there is nobody to say goodbye to.
+    let connection = run.connect().await?;
+    let result = run.until_done(connection).await;
     node.close().await;
     result
 }
@@ -59,10 +60,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn until_done(&self) -> Result<(), Failure> {
+    async fn until_done(&self, mut connection: Connection) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut bytes = 0;
-        let mut connection = self.connect().await?;
         loop {
             let meter = Arc::new(Meter::default());
             let result = self.attempt(&connection, &meter).await;
@@ -147,17 +147,19 @@ impl Run<'_> {
 }
 
 fn tell(received: &Received, bytes: u64, took: Duration) -> Result<(), Failure> {
-    let speed = bytes as f64 / took.as_secs_f64().max(1e-6);
-    say::note(format!(
-        "received {}, {} in {}, {}; every hash is right",
-        units::count(received.fetched, "file", "files"),
-        units::bytes(bytes),
-        units::span(took),
-        units::rate(speed)
-    ));
+    if received.fetched > 0 {
+        let speed = bytes as f64 / took.as_secs_f64().max(1e-6);
+        say::note(format!(
+            "received {}, {} in {}, {}; every hash is right",
+            units::count(received.fetched, "file", "files"),
+            units::bytes(bytes),
+            units::span(took),
+            units::rate(speed)
+        ));
+    }
     if received.kept > 0 {
         let kept = units::count(received.kept, "file was", "files were");
-        say::note(format!("{kept} there already, and equal"));
+        say::note(format!("{kept} there already; the hash is equal"));
     }
     for name in &received.declined {
         say::note(format!("{name} is left as it was"));

@@ -109,9 +109,10 @@ impl fmt::Display for TransferError {
             }
             Self::WouldOverwrite(names) => {
                 let more = names.len().saturating_sub(3);
+                let verb = if names.len() == 1 { "exists" } else { "exist" };
                 write!(
                     f,
-                    "{} exist already",
+                    "{} {verb} already",
                     names[..names.len() - more].join(", ")
                 )?;
                 if more > 0 {
@@ -158,7 +159,7 @@ mod tests {
     fn long_list_of_existing_files_is_cut() {
         let names = |n: usize| (0..n).map(|i| format!("f{i}")).collect();
         let text = |n| TransferError::WouldOverwrite(names(n)).to_string();
-        assert_eq!(text(1), "f0 exist already");
+        assert_eq!(text(1), "f0 exists already");
         assert_eq!(text(3), "f0, f1, f2 exist already");
         assert_eq!(text(5), "f0, f1, f2 exist already (and 2 more)");
     }
