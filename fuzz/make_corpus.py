@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""Writes the first inputs of the fuzz targets: python3 fuzz/make_corpus.py
+
+Each is a small valid case, from which libFuzzer goes on. It shares no code with what it feeds.
+The inputs of `node`, `quic_handshake` and `simulation` are programs: see `fuzz/src/TARGET.rs`.
+Files that a search found and that were added by hand have other names and stay.
+"""
+
+import base64
+import hashlib
+import pathlib
+import struct
+
+HERE = pathlib.Path(__file__).parent / "corpus"
+# The first public key of RFC 7748, section 6.1.
+NODE_ID = bytes.fromhex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
+
+
+def write(target, **inputs):
+    folder = HERE / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in inputs.items():
+        data = data.encode() if isinstance(data, str) else data
+        (folder / name.replace("_", "-")).write_bytes(data)
+
+
+def counting(length):
+    return bytes(i & 0xFF for i in range(length))
+
+
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+def ipv4(protocol, payload, source=b"\x0a\0\0\1", destination=b"\x0a\0\0\2", options=b""):
+    words = 5 + len(options) // 4
+    head = struct.pack(">BBHHHBBH", 0x40 | words, 1, words * 4 + len(payload), 0, 0x4000, 64, protocol, 0)
+    head += source + destination + options
+    head = head[:10] + struct.pack(">H", checksum(head)) + head[12:]
+    return head + payload
+
+
+def ipv6(protocol, payload, source, destination):
+    return struct.pack(">IHBB", 0x60000000, len(payload), protocol, 64) + source + destination + payload
+
+
+def with_sum(payload, at, pseudo=b""):
+    total = struct.pack(">H", checksum(pseudo + payload))
+    return payload[:at] + total + payload[at + 2 :]
+
+
+def ip():
+    a, b = bytes.fromhex("fd776d00" + "11" * 12), bytes.fromhex("fd776d00" + "22" * 12)
+    data = b"ping data"
+    pseudo6 = lambda protocol, payload: a + b + struct.pack(">II", len(payload), protocol)
+    udp = struct.pack(">HHHH", 2708, 2708, 8 + len(data), 0) + data
+    pseudo4 = b"\x0a\0\0\1\x0a\0\0\2" + struct.pack(">BBH", 0, 17, len(udp))
+    request4 = with_sum(struct.pack(">BBHHH", 8, 0, 0, 7, 1) + data, 2)
+    request6 = struct.pack(">BBHHH", 128, 0, 0, 7, 1) + data
+    write(
+        "ip",
+        ipv4_udp=ipv4(17, with_sum(udp, 6, pseudo4)),
+        ipv4_udp_no_sum=ipv4(17, udp),
+        ipv4_options=ipv4(17, udp, options=b"\1\1\1\0"),
+        ipv6_udp=ipv6(17, with_sum(udp, 6, pseudo6(17, udp)), a, b),
+        ipv6_udp_padded=ipv6(17, with_sum(udp, 6, pseudo6(17, udp)), a, b) + b"\0" * 7,
+        ipv4_echo=ipv4(1, request4),
+        ipv6_echo=ipv6(58, with_sum(request6, 2, pseudo6(58, request6)), a, b),
+        ipv6_empty=ipv6(59, b"", a, b),
+    )
+
+
+def base32(data):
+    return base64.b32encode(data).decode().lower().rstrip("=")
+
+
+def ticket_text(body):
+    return "wm" + base32(body + hashlib.blake2s(body).digest()[:4])
+
+
+def tickets():
+    layout = (HERE.parent.parent / "crates/wire/src/ticket.rs").read_text()
+    number = lambda name: int(layout.split(f"const {name}: u8 = ")[1].split(";")[0], 0)
+    kind4, kind6, host = number("KIND_IPV4"), number("KIND_IPV6"), number("KIND_HOST")
+    version = number("VERSION")
+    port = struct.pack(">H", 51820)
+    v4 = bytes([kind4]) + b"\xc0\0\2\1" + port
+    v6 = bytes([kind6]) + bytes.fromhex("20010db8" + "00" * 11 + "01") + port
+    name = bytes([host, 12]) + b"host.example" + port
+    plain = bytes([version, 0]) + NODE_ID + b"\0\0"
+    full = bytes([version, number("FLAG_NETWORK") | number("FLAG_SECRET")]) + NODE_ID + counting(32)
+    full += b"\3" + v4 + v6 + name + b"\1" + v4 + counting(16)
+    write(
+        "ticket",
+        plain=ticket_text(plain),
+        upper_case=ticket_text(plain).upper(),
+        full=ticket_text(full),
+        spaced="  " + ticket_text(full)[:40] + "\n" + ticket_text(full)[40:] + "\n",
+        cut=ticket_text(full)[:-9],
+        damaged=ticket_text(plain)[:-1] + "x",
+        extra=ticket_text(plain + b"\0"),
+    )
+
+
+def texts():
+    key = base64.b64encode(NODE_ID).decode()
+    write(
+        "text",
+        ipv4="192.0.2.1:51820",
+        ipv6="[2001:db8::1]:51820",
+        host="host.example:51820",
+        zone="[fe80::1%2]:51820",
+        net4="10.0.0.7/24",
+        net6="fd77:6d00::/25",
+        net_all="::/0",
+        key=key,
+        key_spaced=f"  {key}\n",
+        key_small=base64.b64encode(b"\1" + bytes(31)).decode(),
+        base32=base32(NODE_ID),
+        bytes=NODE_ID,
+    )
+
+
+def messages():
+    head = lambda kind, length: struct.pack("<I", kind) + counting(length - 4)
+    write(
+        "message",
+        initiation=head(1, 148),
+        response=head(2, 92),
+        cookie_reply=head(3, 64),
+        keepalive=head(4, 32),
+        transport_data=head(4, 80),
+        reserved_bytes=struct.pack("<I", 0x101) + counting(144),
+    )
+
+
+def quic():
+    hello = b"\2\1a\1b" + struct.pack(">H", 3) + b"\4\1\x09"
+    message = lambda kind, body: struct.pack(">BBH", 1, kind, len(body)) + body
+    block = lambda data: bytes([len(data)]) + data
+    client_hello = message(1, hello)
+    server_hello = message(2, b"\1\1a")
+    # Operations: 0 deliver, 1 lose, 2 repeat, 3 change, 4 insert, 5 CRYPTO frame, 6 any datagram,
+    # 7 wait; with 0x80 from the server.
+    client, server = bytes([0]), bytes([0x80])
+    both = (client + server) * 6
+    write(
+        "quic_handshake",
+        session=b"\1" + block(client_hello) + block(message(4, b"")),
+        session_in_pieces=b"\1" + block(client_hello[:3]) + block(client_hello[3:7]) + block(client_hello[7:]),
+        session_unknown_protocol=b"\1" + block(message(1, b"\1\1z" + b"\0\0")),
+        handshake=b"\0\0" + both,
+        handshake_second_protocol=b"\0\2" + both,
+        no_protocol=b"\0\3" + both,
+        lossy=b"\0\0" + b"\1\7\xff\3" + client + b"\x81\7\xff\3" + both,
+        repeated=b"\0\1" + b"\2\0\x82\x80" * 4,
+        changed=b"\0\0" + b"\3\x20\0" + block(b"\xff\xff") + both,
+        inserted=b"\0\0" + b"\4\x30\0" + block(b"\6\0") + both,
+        forged_hello=b"\0\0" + client + b"\x85\0\1\0" + block(server_hello) + both,
+        junk=b"\0\0" + b"\6" + block(b"\xc0\x77\x6d\0\1" + counting(40)) + both,
+    )
+
+
+def nodes():
+    # Settings: 0 allow list, 2 allow all, 3 ask; +4 tight limits, +8 no endpoint, +16 one more.
+    # Operations: 0 deliver, 3 deliver with change, 4 lose, 5 packet, 7 connect, 8 and 9 wait,
+    # 10 inject, 11 change, 12 wall clock, 13 from elsewhere; the top two bits say which node.
+    one, two, three = 0x40, 0x80, 0xC0
+    session = bytes([one | 7, 0, 0, 0, 0, 0])
+    packet = bytes([one | 5, 0, 0, 5, 1, 0, 0])
+    rekey = bytes([9, 0x98, 0x3A]) + packet + b"\0\0\0\0" + packet
+    write(
+        "node",
+        session=b"\0" + session + packet,
+        rekey=b"\0" + session + packet + rekey,
+        both_at_once=b"\0" + bytes([7, 1, one | 7, 0]) + b"\0" * 8 + packet,
+        stranger_refused=b"\0" + bytes([two | 7, 0, 0, 0]),
+        stranger_admitted=b"\2" + bytes([two | 7, 0, 0, 0, 0, two | 5, 0, 0, three | 7, 0, 0, 0]),
+        stranger_asks=b"\3" + bytes([two | 7, 0, 0, 0, three | 7, 0, 0, 0, 9, 0, 8, 0, 0]),
+        cookies=b"\6" + session + session + bytes([8, 255, 9, 255, 4]) + b"\0" * 8,
+        roaming=b"\0" + session + bytes([one | 5, 0, 13, 1, 1, 5, 1, 0]),
+        replay=b"\0" + session + bytes([one | 5, 0, 3, 0, 0, 1, one | 5, 0, 3, 0, 0, 2, 0, 0]),
+        damaged=b"\0" + bytes([one | 7, 0, 3, 20, 0, 1, 9, 0, 3, 0, 0, 3, 90, 0, 7]) + packet,
+        psk=b"\0" + session + bytes([0x0B, 0x51, one | 11, 0x11]) + rekey,
+        keepalive=b"\0" + session + bytes([11, 0x42, 9, 0, 4, 0, 0, 0, 12, 0, 4, 1, 9, 0, 4]),
+        junk=b"\2" + bytes([10, 9, 8, 1, 0, 0, 0, 1, 2, 3, 4, 10, 9, 8, 4, 0, 0, 0, 1, 2, 3, 4]),
+    )
+
+
+def simulations():
+    # Seed, time of chaos, script.
+    write(
+        "simulation",
+        calm=b"\1\0\0",
+        short=b"\2\0\x28",
+        twice=b"\3\0\x2b",
+        scripted=b"\4\0\x50" + counting(64),
+        long=b"\5\1\xf0" + counting(16),
+    )
+
+
+def configs():
+    key = base64.b64encode(NODE_ID).decode()
+    secret = base64.b64encode(counting(32)).decode()
+    plain = bytes([1, 0]) + NODE_ID + b"\0\0"
+    write(
+        "config",
+        minimal='[node]\nkey = "key"\n',
+        full=f'''[node]
+key = "key"
+listen = ["0.0.0.0:51820", "[::]:51820"]
+network = "home"
+admission = "allow-all"
+provisional-max = 10
+addresses = ["10.0.0.1"]
+advertise = ["host.example:51820"]
+mtu = 1420
+state-dir = "state"
+control-socket = "control.sock"
+log = "info"
+
+[echo]
+udp-port = 7
+
+[[peer]]
+name = "laptop"
+id = "{key}"
+endpoint = "192.0.2.1:51820"
+preshared-key-file = "key"
+allowed-ips = ["10.0.0.0/24", "fd00::/64"]
+keepalive = 25
+stock = true
+''',
+        ticket=f'[node]\nkey = "key"\n[[peer]]\nticket = "{ticket_text(plain)}"\n',
+        unknown_field='[node]\nkey = "key"\nlissten = []\n',
+        overlap=f'''[node]
+key = "key"
+[[peer]]
+id = "{key}"
+allowed-ips = ["fd77:6d00::/24"]
+''',
+        wg=f'''[Interface]
+PrivateKey = {secret}
+ListenPort = 51820
+Address = 10.0.0.1/24, fd00::1/64
+MTU = 1420
+DNS = 10.0.0.53
+PostUp = echo
+
+# A comment
+[Peer]
+PublicKey = {key}
+PresharedKey = {secret}
+AllowedIPs = 10.0.0.2/32, ::/0
+Endpoint = [2001:db8::1]:51820
+PersistentKeepalive = 25
+''',
+        wg_minimal=f"[interface]\nprivatekey={secret}\n",
+    )
+
+
+ip()
+tickets()
+texts()
+messages()
+quic()
+nodes()
+simulations()
+configs()

@@ -1,0 +1,17 @@
+//! What each fuzz target does with arbitrary bytes, and what must hold whatever they are.
+//!
+//! Owns one module per target with a function `run`, which panics when something does not hold.
+//! Never reads a clock or randomness that could change what an input does: a crash is found again
+//! from its file. `cargo xtask fuzz` builds the targets in `targets/` with coverage and runs them.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod input;
+pub mod ip;
+pub mod message;
+pub mod node;
+pub mod quic_handshake;
+pub mod simulation;
+pub mod text;
+pub mod ticket;

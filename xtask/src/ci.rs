@@ -1,0 +1,109 @@
+//! The lists of steps.
+//!
+//! Owns what is checked before a commit and what the full test is; `.ci/run` and the README call
+//! the same full test.
+
+use std::process::{Command, ExitCode};
+
+use crate::report::{Outcome, Report};
+use crate::shell::{cargo, root, run, test};
+use crate::{advisories, dependencies, fuzz, source};
+
+/// Seconds of fuzzing per target when time is short.
+const FAST_SECONDS: u32 = 10;
+
+/// Workspaces beside the main one, each with a lock file of its own.
+pub const OTHER_WORKSPACES: [&str; 3] = ["bench", "fuzz", "xtask/no-std"];
+
+/// What takes seconds when little has changed.
+pub fn quick() -> ExitCode {
+    let mut report = Report::new();
+    report.step("format", format);
+    report.step("source rules", source::check);
+    report.step("clippy", clippy);
+    report.step("unit tests", || {
+        let arguments = ["test", "--workspace", "--lib", "--bins", "--locked"];
+        test(cargo(&arguments))
+    });
+    report.finish()
+}
+
+/// Everything.
+pub fn full(fast: bool) -> ExitCode {
+    let mut report = Report::new();
+    report.step("format", format);
+    report.step("source rules", source::check);
+    report.step("dependencies", dependencies::check);
+    report.step("advisories", advisories::check);
+    report.step("layers 0-2 without std", no_std);
+    report.step("clippy", clippy);
+    report.step("tests", || {
+        test(cargo(&[
+            "test",
+            "--workspace",
+            "--exclude",
+            "wiremesh-interop",
+            "--locked",
+            "--no-fail-fast",
+        ]))
+    });
+    report.step("documentation", documentation);
+    report.step("interoperation", || {
+        test(cargo(&[
+            "test",
+            "-p",
+            "wiremesh-interop",
+            "--locked",
+            "--no-fail-fast",
+        ]))
+    });
+    report.step("fuzz: build and lint", fuzz::build_and_lint);
+    report.step("fuzz: committed inputs", fuzz::replay);
+    let seconds = if fast { FAST_SECONDS } else { fuzz::SECONDS };
+    report.step("fuzz: new inputs", || fuzz::search(seconds, &[]));
+    report.finish()
+}
+
+fn format() -> Outcome {
+    let mut outcome = run(cargo(&["fmt", "--all", "--check"]));
+    for workspace in OTHER_WORKSPACES {
+        let manifest = root().join(workspace).join("Cargo.toml");
+        if manifest.exists() {
+            let mut command = cargo(&["fmt", "--check", "--manifest-path"]);
+            command.arg(manifest);
+            outcome = outcome.and(run(command));
+        }
+    }
+    outcome
+}
+
+fn clippy() -> Outcome {
+    let arguments = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    run(cargo(&arguments))
+}
+
+fn documentation() -> Outcome {
+    let mut command = cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    run(command)
+}
+
+/// See the package for how this works without another target.
+fn no_std() -> Outcome {
+    run(no_std_command())
+}
+
+fn no_std_command() -> Command {
+    let mut command = cargo(&["check", "--locked"]);
+    command.current_dir(root().join("xtask/no-std"));
+    command.env("CARGO_TARGET_DIR", root().join("target/no-std"));
+    command
+}
