@@ -240,7 +240,7 @@ impl Simulation {
                 let h = &self.hosts[host];
                 let key = h.node.peer_by_id(&self.hosts[other].id);
                 let status = key.and_then(|key| h.node.status(h.now(self.time), key));
-                let complete = status.is_some_and(|status| !status.provisional);
+                let complete = status.is_some_and(|status| !status.allowed_ips.is_empty());
                 if h.wanted[&other].present && !complete {
                     self.add_peer(host, other);
                 }
