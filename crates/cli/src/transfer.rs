@@ -22,6 +22,7 @@
 //! names the BLAKE3 hash of what it has; a sender whose file begins differently starts at zero.
 //! BLAKE3 over the whole file decides at the end, and only then does the file get its name.
 
+mod disk;
 pub mod error;
 pub mod frame;
 pub mod manifest;
@@ -29,6 +30,7 @@ pub mod meter;
 pub mod names;
 pub mod part;
 pub mod plan;
+pub mod prefix;
 pub mod receive;
 pub mod send;
 mod store;

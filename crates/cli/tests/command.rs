@@ -161,7 +161,7 @@ fn wrong_input_has_exit_code_2_and_says_how_to_fix_it() {
         ),
         (
             &["send", "note", "./note"],
-            "same name",
+            "have the name",
             "one after another",
         ),
         (&["key", "show"], "does not exist", "wiremesh key new --key"),

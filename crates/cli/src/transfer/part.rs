@@ -8,10 +8,11 @@
 use super::error::TransferError;
 use super::manifest::Modified;
 use super::names::{NAME_MAX_BYTES, PART_SUFFIX, STATE_NEW_SUFFIX, STATE_SUFFIX};
+use super::prefix::Prefix;
 use super::store::Store;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// New bytes between two checkpoints: what a killed receiver loses at most.
@@ -65,55 +66,15 @@ impl Target {
         self.beside(STATE_SUFFIX)
     }
 
-    fn read_state(&self) -> Option<State> {
+    /// How many bytes an earlier run made safe of this very file.
+    pub(super) fn saved_bytes(&self) -> Option<u64> {
         let text = fs::read(self.state_path()).ok()?;
         let state: State = serde_json::from_slice(&text).ok()?;
         let fits = state.version == 1
             && state.size == self.size
             && state.modified == self.modified
             && state.safe_bytes <= self.size;
-        fits.then_some(state)
-    }
-}
-
-/// Bytes that are on the disk, and the hash over them.
-#[derive(Clone, Debug, Default)]
-pub struct Prefix {
-    /// How many.
-    pub bytes: u64,
-    /// Their hash, ready to go on.
-    pub hasher: blake3::Hasher,
-}
-
-impl Prefix {
-    /// Reads the first `bytes` of a file. `None` when it is shorter or cannot be read.
-    pub fn read(path: &Path, bytes: u64) -> Option<Self> {
-        let mut file = File::open(path).ok()?.take(bytes);
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; super::CHUNK_BYTES];
-        let mut left = bytes;
-        while left > 0 {
-            match file.read(&mut buffer) {
-                Ok(0) => return None,
-                Ok(count) => {
-                    hasher.update(&buffer[..count]);
-                    left -= count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return None,
-            }
-        }
-        Some(Self { bytes, hasher })
-    }
-
-    /// Reads what an earlier transfer of the same file left; nothing when it left nothing usable.
-    pub fn of_part(target: &Target) -> Self {
-        let part = target.part_path();
-        let is_file = fs::symlink_metadata(&part).is_ok_and(|metadata| metadata.is_file());
-        let state = target.read_state().filter(|_| is_file);
-        state
-            .and_then(|state| Self::read(&part, state.safe_bytes))
-            .unwrap_or_default()
+        fits.then_some(state.safe_bytes)
     }
 }
 

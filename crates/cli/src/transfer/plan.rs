@@ -6,7 +6,8 @@
 use super::error::TransferError;
 use super::frame::{Hash, Want};
 use super::manifest::{Entry, Kind, Manifest, Modified};
-use super::part::{Prefix, Target};
+use super::part::Target;
+use super::prefix::Prefix;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};

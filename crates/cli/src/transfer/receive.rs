@@ -4,15 +4,14 @@
 //! small files cost no round trip each; a thread writes to the disk while the stream brings more.
 //! Whatever ends it, the thread first makes safe what has arrived.
 
+use super::disk::{Disk, Operation};
 use super::error::TransferError;
 use super::frame::{self, Frame, Want};
 use super::manifest::{Manifest, PATHS_MAX_BYTES};
 use super::meter::Meter;
-use super::part::{Finish, Part, Prefix};
 use super::plan::{self, Fetch, Overwrite};
+use super::prefix::Prefix;
 use super::{AHEAD_FILES, QUEUE_FRAMES, SECRET_LEN};
-use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -73,10 +72,7 @@ where
     W: AsyncWrite + Unpin,
 {
     let (operations, queue) = mpsc::channel(QUEUE_FRAMES);
-    let disk = Disk {
-        room: options.room,
-        ..Disk::default()
-    };
+    let disk = Disk::new(options.room);
     let disk = tokio::task::spawn_blocking(move || disk.run(queue));
     let talked = tokio::select! {
         biased;
@@ -328,113 +324,6 @@ async fn take_data(
                 return Ok(Some(failure.describe()));
             }
             _ => return Err(TransferError::Protocol("data that does not fit the file")),
-        }
-    }
-}
-
-/// Work for the disk thread, in order.
-enum Operation {
-    /// A file begins, after what is there of it.
-    Begin(Box<(Fetch, Prefix)>),
-    /// Its next bytes.
-    Data(Vec<u8>),
-    /// Its end.
-    Finish(frame::Hash),
-    /// It does not come to its end.
-    Close,
-    /// Everything so far shall be on the disk, and the count given.
-    Settle(oneshot::Sender<Tally>),
-}
-
-/// What the disk thread has done.
-struct Tally {
-    complete: u64,
-    failed: Vec<(String, &'static str)>,
-}
-
-/// The disk thread.
-#[derive(Default)]
-struct Disk {
-    room: Option<u64>,
-    current: Option<(Part, String)>,
-    complete: u64,
-    failed: Vec<(String, &'static str)>,
-    folders: BTreeSet<PathBuf>,
-    part: Option<(PathBuf, u64)>,
-    error: Option<TransferError>,
-}
-
-impl Disk {
-    fn run(mut self, mut queue: mpsc::Receiver<Operation>) -> Self {
-        while let Some(operation) = queue.blocking_recv() {
-            if let Err(error) = self.handle(operation) {
-                self.error = Some(error);
-                break;
-            }
-        }
-        self.save_current();
-        self.sync_folders();
-        self
-    }
-
-    fn handle(&mut self, operation: Operation) -> Result<(), TransferError> {
-        match operation {
-            Operation::Begin(begin) => {
-                let (fetch, prefix) = *begin;
-                let part = Part::open(fetch.target, prefix, self.room)?;
-                self.current = Some((part, fetch.name));
-            }
-            Operation::Data(data) => {
-                let (part, _) = self.current.as_mut().expect("data comes after Begin");
-                if let Err(error) = part.write(&data) {
-                    // The part has saved what it could; a checkpoint here would promise more.
-                    if let Some((part, _)) = self.current.take() {
-                        self.part = Some((part.target().path.clone(), part.safe_bytes()));
-                    }
-                    return Err(error);
-                }
-            }
-            Operation::Finish(hash) => {
-                let (part, name) = self.current.take().expect("the end comes after Begin");
-                let folder = part.target().path.parent().map(ToOwned::to_owned);
-                match part.finish(&hash)? {
-                    Finish::Complete => {
-                        self.complete += 1;
-                        self.folders.extend(folder);
-                    }
-                    Finish::WrongHash => {
-                        self.failed
-                            .push((name, "its hash is wrong; what arrived is removed"));
-                    }
-                }
-            }
-            Operation::Close => self.save_current(),
-            Operation::Settle(reply) => {
-                self.sync_folders();
-                let failed = std::mem::take(&mut self.failed);
-                // Nobody waits any more when the transfer was cancelled.
-                let _ = reply.send(Tally {
-                    complete: self.complete,
-                    failed,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn save_current(&mut self) {
-        if let Some((mut part, _)) = self.current.take() {
-            // On failure the last checkpoint counts.
-            let _ = part.checkpoint();
-            self.part = Some((part.target().path.clone(), part.safe_bytes()));
-        }
-    }
-
-    /// Makes new names survive a power cut.
-    fn sync_folders(&mut self) {
-        for folder in std::mem::take(&mut self.folders) {
-            // Not every file system can sync a folder; the data itself is safe.
-            let _ = File::open(folder).and_then(|folder| folder.sync_all());
         }
     }
 }

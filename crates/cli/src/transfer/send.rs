@@ -7,7 +7,7 @@ use super::error::{Refusal, TransferError};
 use super::frame::{self, FileFailure, Frame, Want};
 use super::manifest::Kind;
 use super::meter::Meter;
-use super::part::Prefix;
+use super::prefix::Prefix;
 use super::walk::{Source, file_kind};
 use super::{AHEAD_FILES, CHUNK_BYTES, QUEUE_FRAMES, SECRET_LEN};
 use std::fs::{self, File};
