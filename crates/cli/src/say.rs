@@ -20,21 +20,31 @@ pub fn warn(text: impl AsRef<str>) {
     note(format!("{label} {}", text.as_ref()));
 }
 
-/// Prints a result; a reader that has seen enough ends the program without a word.
+/// Prints a result. A reader that is gone has seen enough.
 ///
 /// # Errors
 ///
 /// Standard output cannot be written.
 pub fn print(text: impl AsRef<str>) -> Result<(), Failure> {
+    print_more(text).map(drop)
+}
+
+/// Prints a part of a result that may go on for ever; whether anybody still reads.
+///
+/// # Errors
+///
+/// Standard output cannot be written.
+pub fn print_more(text: impl AsRef<str>) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_ref().as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::runtime(format!(
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::runtime(format!(
             "cannot write to standard output: {error}"
         ))),
-        _ => Ok(()),
     }
 }
 

@@ -427,3 +427,44 @@ fn key_in_a_readable_wg_conf_is_warned_about() {
     let warnings = config::load(&path).expect("good").warnings;
     assert!(warnings[0].contains("chmod 600"), "{warnings:?}");
 }
+
+proptest::proptest! {
+    /// Neither form panics on any text, and an error always has its place.
+    #[test]
+    fn no_text_panics(
+        lines in proptest::collection::vec(
+            "\\[?\\[?(Interface|Peer|node|peer|echo)\\]?\\]?|[A-Za-z-]{1,12} ?= ?.{0,12}|.{0,12}",
+            0..8,
+        ),
+    ) {
+        let text = lines.join("\n");
+        for name in ["x.conf", "x.toml", "x"] {
+            if let Err(failure) = config::parse(&text, Path::new(name)) {
+                assert_eq!(failure.exit.code(), 2);
+                assert!(failure.place.is_some(), "{failure}");
+            }
+        }
+    }
+
+    /// The fields with values of the right type and any content.
+    #[test]
+    fn no_value_panics(field in 0usize..20, value in ".{0,20}") {
+        let fields = [
+            "PrivateKey", "ListenPort", "Address", "MTU", "DNS", "PublicKey", "PresharedKey",
+            "AllowedIPs", "Endpoint", "PersistentKeepalive", "listen", "network", "admission",
+            "addresses", "advertise", "id", "ticket", "endpoint", "allowed-ips", "name",
+        ];
+        let name = fields[field];
+        for section in ["Interface", "Peer", "node", "peer"] {
+            let conf = format!("[Interface]\nPrivateKey = {OWN}\n[{section}]\n{name} = {value}");
+            let _ = config::parse(&conf, Path::new("x.conf"));
+        }
+        for toml in [
+            format!("[node]\n{name} = {value:?}"),
+            format!("[[peer]]\n{name} = {value:?}"),
+            format!("[node]\n{name} = [{value:?}]\n[[peer]]\n{name} = [{value:?}]"),
+        ] {
+            let _ = config::parse(&toml, Path::new("x.toml"));
+        }
+    }
+}

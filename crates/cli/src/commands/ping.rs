@@ -176,6 +176,8 @@ struct Pings<'a> {
     args: &'a PingArgs,
     sent: u32,
     times: Vec<Duration>,
+    /// Nobody reads what is printed any more.
+    unread: bool,
 }
 
 impl<'a> Pings<'a> {
@@ -184,6 +186,7 @@ impl<'a> Pings<'a> {
             args,
             sent: 0,
             times: Vec::new(),
+            unread: false,
         }
     }
 
@@ -220,7 +223,7 @@ impl<'a> Pings<'a> {
     }
 
     fn wants_more(&self) -> bool {
-        self.args.count.is_none_or(|count| self.sent < count)
+        !self.unread && self.args.count.is_none_or(|count| self.sent < count)
     }
 
     /// Whether to go on after the pause.
@@ -237,7 +240,7 @@ impl<'a> Pings<'a> {
     fn take(&mut self, answer: Answer) -> Result<(), Failure> {
         self.sent += 1;
         let number = self.sent;
-        match answer {
+        let line = match answer {
             Answer::Pong {
                 address,
                 round_trip_us,
@@ -246,22 +249,24 @@ impl<'a> Pings<'a> {
                 self.times.push(time);
                 let bytes = self.args.size;
                 let time = units::span(time);
-                say::print(format!(
-                    "{bytes} bytes from {address}: seq={number} time={time}\n"
-                ))
+                format!("{bytes} bytes from {address}: seq={number} time={time}\n")
             }
             Answer::NoReply { address, reason } => {
                 let reason = reason
                     .map(|reason| format!(": {reason}"))
                     .unwrap_or_default();
-                say::print(format!("no reply from {address}: seq={number}{reason}\n"))
+                format!("no reply from {address}: seq={number}{reason}\n")
             }
             Answer::Error { message, fix } => {
                 let failure = Failure::input(message).at("the argument PEER");
-                Err(Failure { fix, ..failure })
+                return Err(Failure { fix, ..failure });
             }
-            Answer::Status(_) => Err(Failure::runtime("the running node answers something else")),
-        }
+            Answer::Status(_) => {
+                return Err(Failure::runtime("the running node answers something else"));
+            }
+        };
+        self.unread = !say::print_more(line)?;
+        Ok(())
     }
 
     fn summary(&self) -> Result<(), Failure> {

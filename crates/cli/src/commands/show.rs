@@ -26,12 +26,12 @@ pub async fn status(args: StatusArgs) -> Result<(), Failure> {
         } else {
             status.draw(Style::stdout(), SystemTime::now())
         };
-        say::print(if redraw {
+        let text = if redraw {
             format!("{CLEAR}{text}")
         } else {
             text
-        })?;
-        if !args.watch {
+        };
+        if !say::print_more(text)? || !args.watch {
             return Ok(());
         }
         tokio::select! {
