@@ -6,7 +6,7 @@
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
-/// Draws `ticket` in half blocks; `None` when it is too wide for `columns`.
+/// Draws `ticket` in half blocks, to be shown black on white; `None` when it is too wide for `columns`.
 pub fn draw(ticket: &str, columns: usize) -> Option<String> {
     let upper = ticket.to_ascii_uppercase();
     let code = QrCode::with_error_correction_level(upper, EcLevel::L).ok()?;
@@ -14,7 +14,7 @@ pub fn draw(ticket: &str, columns: usize) -> Option<String> {
     if code.width() + 8 > columns {
         return None;
     }
-    // Light modules are drawn, so that it is right on a dark terminal; readers take both.
+    // Dark modules are drawn: for black on white, whatever the terminal's own colours are.
     let drawn = code
         .render::<Dense1x2>()
         .dark_color(Dense1x2::Dark)

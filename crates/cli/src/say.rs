@@ -54,6 +54,11 @@ pub fn qr_code(ticket: &str, wanted: bool) {
         return;
     }
     match qr::draw(ticket, term::columns()) {
+        Some(code) if term::stderr_redraws() => {
+            // A reader needs dark on light. This is no decoration, so NO_COLOR does not count.
+            code.lines()
+                .for_each(|line| note(format!("\u{1b}[30;107m{line}\u{1b}[0m")));
+        }
         Some(code) => note(code),
         None => note("(no QR code: the terminal is too narrow for it)"),
     }
