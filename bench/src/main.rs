@@ -7,8 +7,9 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use anyhow::Result;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
 mod driver;
@@ -231,7 +232,12 @@ fn plan(options: &Options) -> Result<Plan> {
         .modes
         .iter()
         .any(|mode| plan.stacks.iter().any(|stack| stack.has(*mode)));
-    ensure!(any, "none of these stacks has any of these modes");
+    if !any {
+        let message = "none of these stacks has any of these modes; leave out --stacks or --modes";
+        Cli::command()
+            .error(ErrorKind::ArgumentConflict, message)
+            .exit();
+    }
     Ok(plan)
 }
 
