@@ -9,7 +9,7 @@ use crate::connection::Connection;
 use crate::driver;
 use crate::error::{BindError, PingError, UdpBindError};
 use crate::inbound::PortTaken;
-use crate::peer::{AddPeerError, Peer, PeerConfig, has_open};
+use crate::peer::{AddPeerError, Peer, PeerConfig, in_use};
 use crate::port::lock;
 use crate::status::{NodeStatus, PeerNote, PeerStatus, peer_status};
 use crate::streams::TunnelSocket;
@@ -230,7 +230,7 @@ impl Node {
         let mut peers = lock(&self.0.peers);
         let grows = !peers.contains_key(&id) && peers.len() >= PEERS_SWEPT_FROM;
         if grows && peers.len().is_power_of_two() {
-            peers.retain(|_, kept| Arc::strong_count(kept) > 1 || has_open(kept));
+            peers.retain(|_, kept| Arc::strong_count(kept) > 1 || in_use(kept));
         }
         let kept = peers.entry(id).or_default().clone();
         drop(peers);

@@ -13,6 +13,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Mutex as AsyncMutex;
 use wiremesh_wire::{Endpoint, IpNet, NodeId, PresharedKey};
 
 /// What a peer is made from.
@@ -93,13 +94,24 @@ impl fmt::Display for AddPeerError {
 
 impl std::error::Error for AddPeerError {}
 
-/// Connections of a peer, by protocol, kept for reuse. They are quinn's: ours hold the node, which
-/// holds these.
-pub(crate) type Kept = Arc<Mutex<HashMap<String, quinn::Connection>>>;
+/// The connection of one protocol; locked while it is being made, so that many who want it at
+/// once share one. It is quinn's: ours hold the node, which holds this.
+type Slot = Arc<AsyncMutex<Option<quinn::Connection>>>;
 
-/// Whether one of them is open.
-pub(crate) fn has_open(kept: &Kept) -> bool {
-    lock(kept).values().any(|c| c.close_reason().is_none())
+/// Connections of a peer, by protocol, kept for reuse.
+pub(crate) type Kept = Arc<Mutex<HashMap<String, Slot>>>;
+
+/// Whether one of them is open or being made.
+pub(crate) fn in_use(kept: &Kept) -> bool {
+    let open = |slot: &Slot| match slot.try_lock() {
+        Ok(connection) => connection.as_ref().is_some_and(is_open),
+        Err(_) => true,
+    };
+    lock(kept).values().any(open)
+}
+
+fn is_open(connection: &quinn::Connection) -> bool {
+    connection.close_reason().is_none()
 }
 
 /// A peer of a node. Cheap to clone; stays valid while connections come and go.
@@ -135,24 +147,33 @@ impl Peer {
         wiremesh_wire::address::overlay_address(&self.node_id).into()
     }
 
-    /// The connection of this protocol: the last one while it lives, else a new one.
+    /// The connection of this protocol: the last one while it lives, else a new one. Those who ask
+    /// while it is being made get the same.
     ///
     /// # Errors
     ///
     /// As [`Node::connect`].
     pub async fn connection(&self, protocol: &str) -> Result<Connection, ConnectError> {
-        let kept = lock(&self.kept).get(protocol).cloned();
-        if let Some(quinn) = kept.filter(|c| c.close_reason().is_none()) {
+        let slot = lock(&self.kept)
+            .entry(protocol.to_owned())
+            .or_default()
+            .clone();
+        let waited = self.node.connect_timeout();
+        let Ok(mut slot) = tokio::time::timeout(waited, slot.lock()).await else {
+            let endpoint = self.status().and_then(|status| status.endpoint);
+            return Err(ConnectError::NoAnswer { endpoint, waited });
+        };
+        if let Some(quinn) = slot.clone().filter(is_open) {
             let protocol = protocol.to_owned();
             return Ok(self.node.connection(quinn, self.node_id, protocol, None));
         }
         let connection = self.node.connect(self.node_id, protocol).await?;
-        lock(&self.kept).insert(protocol.to_owned(), (*connection).clone());
+        *slot = Some((*connection).clone());
         Ok(connection)
     }
 
     /// Opens a bidirectional stream on [`Peer::connection`]; connects anew, once, if the kept
-    /// connection turns out to be dead.
+    /// connection ends before there is one.
     ///
     /// # Errors
     ///
@@ -163,8 +184,8 @@ impl Peer {
     ) -> Result<(quinn::SendStream, quinn::RecvStream), ConnectError> {
         match self.connection(protocol).await?.open_bi().await {
             Ok(streams) => Ok(streams),
+            // It is closed now, so this makes a new one.
             Err(_) => {
-                lock(&self.kept).remove(protocol);
                 let connection = self.connection(protocol).await?;
                 connection.open_bi().await.map_err(ConnectError::Streams)
             }
