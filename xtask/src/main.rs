@@ -19,8 +19,9 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask quick            format, lints and unit tests: before each commit
-       cargo xtask ci [--fast]      everything; --fast (or WIREMESH_CI_FAST=1) fuzzes for 10 s
-                                    per target instead of 60 s
+       cargo xtask ci [--fast] [WORD]...
+                                    everything, or the steps with a word in their names; --fast
+                                    (or WIREMESH_CI_FAST=1) fuzzes 10 s per target instead of 60 s
        cargo xtask fuzz [--seconds N] [TARGET]...
                                     fuzzes all targets, or these, for N s each (default 60)
        cargo xtask fuzz TARGET --input FILE
@@ -31,8 +32,11 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["quick"] => ci::quick(),
-        ["ci"] => ci::full(std::env::var_os("WIREMESH_CI_FAST").is_some_and(|set| set != "0")),
-        ["ci", "--fast"] => ci::full(true),
+        ["ci", "--fast", steps @ ..] => ci::full(true, steps),
+        ["ci", steps @ ..] if !steps.iter().any(|step| step.starts_with('-')) => {
+            let fast = std::env::var_os("WIREMESH_CI_FAST");
+            ci::full(fast.is_some_and(|set| !set.is_empty() && set != "0"), steps)
+        }
         ["fuzz", target, "--input", file] => fuzz::again(target, file),
         ["fuzz", rest @ ..] => match fuzz_arguments(rest) {
             Some((seconds, targets)) => fuzz::command(seconds, &targets),
