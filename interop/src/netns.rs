@@ -81,13 +81,17 @@ pub fn clean_up_after_dead_runs() {
         }
         let _ = run_words(&["ip", "netns", "del", name]);
     }
-    for file in std::fs::read_dir(crate::uapi::FOLDER)
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        if file.file_name().to_str().is_some_and(is_of_dead_run) {
-            let _ = std::fs::remove_file(file.path());
+    let temporary = std::env::temp_dir();
+    for folder in [Path::new(crate::uapi::FOLDER), &temporary] {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if !entry.file_name().to_str().is_some_and(is_of_dead_run) {
+                continue;
+            }
+            // A socket or a folder with logs; what cannot be removed is in nobody's way.
+            let _ = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(entry.path()),
+                _ => std::fs::remove_file(entry.path()),
+            };
         }
     }
 }
