@@ -12,7 +12,7 @@ use crate::failure::{Failure, Place};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wiremesh_wire::{Endpoint, IpNet, NodeId, PresharedKey, SecretKey};
+use wiremesh::{Endpoint, IpNet, NodeId, PresharedKey, SecretKey};
 
 /// The UDP port of `wiremesh up` when none is given: the one that WireGuard is known for.
 pub const DEFAULT_PORT: u16 = 51820;
@@ -213,13 +213,13 @@ fn form_of(text: &str, path: &Path) -> Form {
 pub(crate) struct OwnAddress(pub(crate) IpAddr, pub(crate) IpNet);
 
 impl std::str::FromStr for OwnAddress {
-    type Err = wiremesh_wire::IpNetError;
+    type Err = wiremesh::IpNetError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let net: IpNet = text.parse()?;
         let address = text.split('/').next().unwrap_or(text).parse();
         Ok(Self(
-            address.map_err(|_| wiremesh_wire::IpNetError::Address)?,
+            address.map_err(|_| wiremesh::IpNetError::Address)?,
             net,
         ))
     }

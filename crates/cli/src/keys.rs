@@ -8,8 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use wiremesh_noise::LocalIdentity;
-use wiremesh_wire::{KeyTextError, NodeId, PresharedKey, SecretKey};
+use wiremesh::{KeyTextError, NodeId, PresharedKey, SecretKey};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Longest key file that is read; a key has 44 characters and a line feed.
@@ -57,12 +56,10 @@ pub fn random(bytes: &mut [u8]) -> Result<(), Failure> {
 ///
 /// The secret's public key is not a valid node id; for a random one that never happens.
 pub fn node_id(secret: &SecretKey) -> Result<NodeId, Failure> {
-    LocalIdentity::new(secret.clone())
-        .map(|identity| identity.node_id())
-        .map_err(|error| {
-            Failure::input(format!("this secret key cannot be used: {error}"))
-                .fix("make another one: wiremesh key new")
-        })
+    wiremesh::node_id(secret).map_err(|error| {
+        Failure::input(format!("this secret key cannot be used: {error}"))
+            .fix("make another one: wiremesh key new")
+    })
 }
 
 /// Writes a new key file; its folder is created for the owner only.

@@ -112,7 +112,7 @@ pub async fn bind(builder: NodeBuilder) -> Result<Node, Failure> {
 
 /// Reads a ticket; the error shows nothing of it.
 pub fn parse_ticket(text: &str) -> Result<Ticket, Failure> {
-    text.parse().map_err(|error: wiremesh_wire::TicketError| {
+    text.parse().map_err(|error: wiremesh::TicketError| {
         Failure::input(error.to_string())
             .at("the argument TICKET")
             .fix("copy the whole ticket again; it begins with wm and has letters and digits only")
@@ -138,9 +138,7 @@ pub fn make_ticket(node: &Node, advertise: &[Endpoint], secret: Option<TicketSec
             .into_iter()
             .filter(|endpoint| !advertise.contains(endpoint)),
     );
-    ticket
-        .endpoints
-        .truncate(wiremesh_wire::ticket::ENDPOINTS_MAX);
+    ticket.endpoints.truncate(wiremesh::ticket::ENDPOINTS_MAX);
     ticket.secret = secret;
     ticket
 }

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use wiremesh::{NodeId, Ticket, TicketSecret, network_id};
 use wiremesh_cli::config::{self, Admission, Config, DEFAULT_PORT, default_text::DEFAULT_TEXT};
 use wiremesh_cli::failure::Failure;
-use wiremesh_wire::{NodeId, Ticket, TicketSecret, network_id};
 
 const OWN: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
 const A: &str = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";

@@ -63,8 +63,16 @@ pub use target::Target;
 pub use udp_socket::UdpSocket;
 pub use wiremesh_quic::default_transport;
 pub use wiremesh_wire::address;
-pub use wiremesh_wire::ticket::TicketSecret;
 pub use wiremesh_wire::{
-    Endpoint, InvalidNodeId, IpNet, NetworkId, NodeId, ParseNodeIdError, PresharedKey, SecretKey,
-    Ticket,
+    Endpoint, InvalidNodeId, IpNet, IpNetError, KeyTextError, NetworkId, NodeId, ParseNodeIdError,
+    PresharedKey, SecretKey, Ticket, TicketError, TicketSecret, network_id, ticket,
 };
+
+/// The node id of a secret key: its WireGuard public key.
+///
+/// # Errors
+///
+/// The public key is not a valid node id; for a random secret key that never happens.
+pub fn node_id(secret_key: &SecretKey) -> Result<NodeId, InvalidNodeId> {
+    wiremesh_noise::LocalIdentity::new(secret_key.clone()).map(|identity| identity.node_id())
+}

@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::keys;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use wiremesh_wire::IpNet;
-use wiremesh_wire::address::{control_address, overlay_address};
+use wiremesh::IpNet;
+use wiremesh::address::{control_address, overlay_address};
 
 /// Checks everything.
 ///

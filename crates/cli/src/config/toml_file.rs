@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
-use wiremesh_wire::{IpNet, NodeId, PresharedKey, Ticket, network_id};
+use wiremesh::{IpNet, NodeId, PresharedKey, Ticket, network_id};
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]

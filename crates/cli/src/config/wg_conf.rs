@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
-use wiremesh_wire::{Endpoint, IpNet, NodeId, PresharedKey, SecretKey};
+use wiremesh::{Endpoint, IpNet, NodeId, PresharedKey, SecretKey};
 
 const INTERFACE_KEYS: [&str; 12] = [
     "PrivateKey",
