@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::netns::Namespace;
+use crate::netns::{Namespace, unique_name};
 use crate::outcome::{Outcome, Stop};
 use crate::process::{limited, run};
+
+/// Where the scripts keep what belongs to a running guest.
+pub const FOLDER: &str = "/run/wiremesh-interop";
 
 /// A running guest, linked to a namespace of the host; powered off on drop.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ impl Guest {
             )));
         }
         let environment = [
-            ("LAB_ID", std::process::id().to_string()),
+            ("LAB_ID", unique_name()),
             ("LAB_NETNS", namespace.name().to_owned()),
             ("LAB_TAP", "link0".to_owned()),
             // Its shell has addresses of its own, because the others move.

@@ -82,7 +82,8 @@ pub fn clean_up_after_dead_runs() {
         let _ = run_words(&["ip", "netns", "del", name]);
     }
     let temporary = std::env::temp_dir();
-    for folder in [Path::new(crate::uapi::FOLDER), &temporary] {
+    let folders = [crate::uapi::FOLDER, crate::guest::FOLDER].map(Path::new);
+    for folder in folders.into_iter().chain([temporary.as_path()]) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             if !entry.file_name().to_str().is_some_and(is_of_dead_run) {
                 continue;
