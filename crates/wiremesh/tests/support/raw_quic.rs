@@ -4,7 +4,8 @@
 use crate::raw::{Raw, udp};
 use bytes::BytesMut;
 use quinn_proto::{
-    Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, StreamId, Transmit,
+    Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, StreamId,
+    Transmit,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,12 +44,14 @@ impl RawQuic {
 
     /// The UDP payloads that it wants to send now.
     pub fn payloads(&mut self) -> Vec<Vec<u8>> {
+        self.payloads_at(Instant::now())
+    }
+
+    /// The same at another time.
+    pub fn payloads_at(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let mut payloads = Vec::new();
         let mut buffer = Vec::new();
-        while let Some(Transmit { size, .. }) =
-            self.connection
-                .poll_transmit(Instant::now(), 1, &mut buffer)
-        {
+        while let Some(Transmit { size, .. }) = self.connection.poll_transmit(now, 1, &mut buffer) {
             payloads.push(buffer[..size].to_vec());
             buffer.clear();
         }
@@ -85,6 +88,14 @@ impl RawQuic {
                 self.connection.handle_event(event);
             }
         }
+    }
+
+    /// Why the connection ended, if it did.
+    pub fn lost(&mut self) -> Option<ConnectionError> {
+        std::iter::from_fn(|| self.connection.poll()).find_map(|event| match event {
+            Event::ConnectionLost { reason } => Some(reason),
+            _ => None,
+        })
     }
 
     /// Runs until the handshake is done.
