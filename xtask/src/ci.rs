@@ -102,7 +102,7 @@ fn no_std() -> Outcome {
 }
 
 fn no_std_command() -> Command {
-    let mut command = cargo(&["check", "--locked"]);
+    let mut command = cargo(&["check"]);
     command.current_dir(root().join("xtask/no-std"));
     command.env("CARGO_TARGET_DIR", root().join("target/no-std"));
     command

@@ -72,7 +72,7 @@ pub fn check() -> Outcome {
 
 /// Packages on any platform, with their licences.
 fn licences(folder: &Path) -> Result<BTreeMap<String, String>, String> {
-    let mut command = cargo(&["tree", "--workspace", "--locked", "--target", "all"]);
+    let mut command = cargo(&["tree", "--workspace", "--target", "all"]);
     command.args([
         "--edges",
         "normal,build,dev",
