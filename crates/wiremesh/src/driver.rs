@@ -34,6 +34,9 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
         let sleep = tokio::time::sleep_until(next_deadline(&tunnel));
         tokio::select! {
             biased;
+            // First, or a flood of datagrams would keep it from ever being looked at. The engine's
+            // deadlines are looked at with each batch.
+            _ = address_check.tick() => check_addresses(&tunnel, &mut local_addresses),
             received = tunnel.sockets.recv(&mut batch) => match received {
                 Ok(()) => handle_batch(&tunnel, &mut batch),
                 Err(error) => {
@@ -49,7 +52,6 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
             }
             () = tunnel.wake.notified() => tunnel.with(|_, _| ()),
             () = sleep => tunnel.with(|state, now| state.engine.handle_timeout(now)),
-            _ = address_check.tick() => check_addresses(&tunnel, &mut local_addresses),
         }
     }
     // A rebind of ours may have opened them again while the node was being closed.

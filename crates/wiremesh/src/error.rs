@@ -193,6 +193,7 @@ impl std::error::Error for UdpBindError {}
 
 /// Why a datagram was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UdpSendError {
     /// No peer owns the destination.
     NoRoute(IpAddr),
@@ -205,6 +206,8 @@ pub enum UdpSendError {
         /// The longest possible.
         max: usize,
     },
+    /// The node was closed.
+    Closed,
 }
 
 const ADD_ADDRESS: &str = "give the node one in the configuration";
@@ -215,6 +218,7 @@ impl fmt::Display for UdpSendError {
             Self::NoRoute(ip) => write!(f, "{ip} is in no peer's allowed IPs"),
             Self::NoSource(ip) => write!(f, "no address of ours can talk to {ip}: {ADD_ADDRESS}"),
             Self::TooLong { len, max } => write!(f, "{len} bytes, at most {max} fit a datagram"),
+            Self::Closed => write!(f, "the node was closed"),
         }
     }
 }

@@ -59,7 +59,7 @@ impl AsyncUdpSocket for TunnelSocket {
                 .send_segments(self.port, transmit.destination, ecn, segments, more_follows);
         match sent {
             Err(SendFailure::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            // The peer is gone or the datagram too long: lost, as on any network.
+            // The peer is gone, the datagram too long, or the node closed: lost, as on any network.
             _ => Ok(()),
         }
     }

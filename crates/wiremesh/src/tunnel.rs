@@ -93,6 +93,8 @@ pub(crate) enum SendFailure {
     NoSource,
     /// Longer than the tunnel's MTU allows.
     TooLong,
+    /// The node was closed.
+    Closed,
 }
 
 impl Tunnel {
@@ -231,7 +233,7 @@ impl Tunnel {
         let now = host::now();
         let mut state = lock(&self.state);
         if state.closed {
-            return Ok(());
+            return Err(SendFailure::Closed);
         }
         if state.outbox.is_blocked() || state.outbox.is_full() {
             return Err(SendFailure::WouldBlock);

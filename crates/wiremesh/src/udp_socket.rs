@@ -82,6 +82,7 @@ impl UdpSocket {
             let error = match failure {
                 SendFailure::WouldBlock if tunnel.poll_writable(cx.waker()) => continue,
                 SendFailure::WouldBlock => return Poll::Pending,
+                SendFailure::Closed => UdpSendError::Closed,
                 SendFailure::NoRoute => UdpSendError::NoRoute(to.ip()),
                 SendFailure::NoSource => UdpSendError::NoSource(to.ip()),
                 SendFailure::TooLong => UdpSendError::TooLong {

@@ -13,7 +13,7 @@ use raw_quic::RawQuic;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use wiremesh::quinn::{ConnectionError, IdleTimeout};
-use wiremesh::{BindError, Endpoint, Node, UdpBindError};
+use wiremesh::{BindError, Endpoint, Node, UdpBindError, UdpSendError};
 
 fn is_free(address: SocketAddr) -> bool {
     std::net::UdpSocket::bind(address).is_ok()
@@ -49,6 +49,8 @@ async fn closing_a_node_tells_the_peers_and_frees_the_port() {
         assert!(is_free(address));
         assert!(client.accept().await.is_none());
         assert!(socket.recv_from(&mut [0; 10]).await.is_err());
+        let to = SocketAddr::new(server.address(), 7);
+        assert_eq!(socket.send_to(b"x", to).await, Err(UdpSendError::Closed));
         let late = client.udp_socket(0).expect("a free port");
         assert!(late.recv_from(&mut [0; 10]).await.is_err());
         client.close().await;
