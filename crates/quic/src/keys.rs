@@ -1,6 +1,6 @@
-//! Keys: the empty packet keys, and the seeded secrets that quinn asks for besides them.
+//! Keys: the packet keys that hide nothing, and the seeded secrets that quinn asks for besides them.
 //!
-//! Owns the reset key, the token key, and the generators of connection ids; all derive from a seed
+//! Owns the packet tag, the reset key, the token key, and the generators of connection ids; all derive from a seed
 //! with keyed BLAKE2s (RFC 7693). Never encrypts; never draws randomness.
 
 use std::fmt;
@@ -25,6 +25,22 @@ const INITIAL_CID_LEN: usize = 20;
 /// Length of the authenticator behind an address token.
 const TOKEN_MAC_LEN: usize = 16;
 
+/// Length of a stateless reset token (RFC 9000 section 10.3), the head of what [`ResetKey`] signs.
+const RESET_TOKEN_LEN: usize = 16;
+
+/// The byte that ends each packet in the place of an AEAD tag.
+///
+/// Quinn takes a packet whose last 16 bytes are the peer's reset token for a stateless reset before
+/// it opens it (RFC 9000 section 10.3.1), and without a tag the last bytes are a frame's: a
+/// NEW_CONNECTION_ID ends in a token, and application data can end in anything. So a packet ends in
+/// this byte, and a token never does, since [`ResetKey`] clears the top bit of its last byte.
+pub const PACKET_TAG: u8 = 0xff;
+
+/// The bits that the last byte of a stateless reset token may have.
+const RESET_TOKEN_LAST_MASK: u8 = 0x7f;
+
+const _: () = assert!(PACKET_TAG & !RESET_TOKEN_LAST_MASK != 0);
+
 /// A 32-byte secret that is wiped on drop.
 pub(crate) type Secret = Zeroizing<[u8; 32]>;
 
@@ -42,7 +58,7 @@ fn mac(key: &[u8; 32], parts: &[&[u8]]) -> Secret {
     Zeroizing::new(state.finalize_fixed().into())
 }
 
-/// Packet and header keys that leave packets as they are.
+/// Packet and header keys that leave packets as they are, but for [`PACKET_TAG`] at the end.
 pub(crate) struct NullKey;
 
 impl HeaderKey for NullKey {
@@ -56,14 +72,23 @@ impl HeaderKey for NullKey {
 }
 
 impl PacketKey for NullKey {
-    fn encrypt(&self, _: u64, _: &mut [u8], _: usize) {}
+    fn encrypt(&self, _: u64, packet: &mut [u8], _: usize) {
+        let tag = packet.last_mut().expect("quinn leaves room for the tag");
+        *tag = PACKET_TAG;
+    }
 
-    fn decrypt(&self, _: u64, _: &[u8], _: &mut BytesMut) -> Result<(), CryptoError> {
+    fn decrypt(&self, _: u64, _: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
+        let (&tag, frames) = payload.split_last().ok_or(CryptoError)?;
+        if tag != PACKET_TAG {
+            return Err(CryptoError);
+        }
+        let len = frames.len();
+        payload.truncate(len);
         Ok(())
     }
 
     fn tag_len(&self) -> usize {
-        0
+        1
     }
 
     // No key wears out where there is no key: quinn then never updates "keys" after the first time.
@@ -76,7 +101,7 @@ impl PacketKey for NullKey {
     }
 }
 
-/// Both directions of the empty packet key; boxes of a zero-sized type allocate nothing.
+/// Both directions of the packet key; boxes of a zero-sized type allocate nothing.
 pub(crate) fn packet_keys() -> KeyPair<Box<dyn PacketKey>> {
     KeyPair {
         local: Box::new(NullKey),
@@ -84,7 +109,7 @@ pub(crate) fn packet_keys() -> KeyPair<Box<dyn PacketKey>> {
     }
 }
 
-/// The empty keys of one packet number space.
+/// The keys of one packet number space.
 pub(crate) fn space_keys() -> Keys {
     Keys {
         header: KeyPair {
@@ -95,7 +120,9 @@ pub(crate) fn space_keys() -> Keys {
     }
 }
 
-/// Key of stateless reset tokens: keyed BLAKE2s-256 over the connection id.
+/// Key of stateless reset tokens: keyed BLAKE2s-256 over the connection id, of which quinn takes
+/// the first 16 bytes. The top bit of the 16th is cleared, so that no token ends in [`PACKET_TAG`];
+/// another [`HmacKey`] in its place would let packets pass for stateless resets.
 ///
 /// [`crate::Provider`] derives one from its seed. A node whose seed changes at each start, as it
 /// must, can set one that survives a restart through
@@ -108,6 +135,12 @@ impl ResetKey {
     pub fn new(key: [u8; 32]) -> Self {
         Self(Zeroizing::new(key))
     }
+
+    fn signature(&self, data: &[u8]) -> Secret {
+        let mut signature = mac(&self.0, &[data]);
+        signature[RESET_TOKEN_LEN - 1] &= RESET_TOKEN_LAST_MASK;
+        signature
+    }
 }
 
 impl fmt::Debug for ResetKey {
@@ -118,7 +151,7 @@ impl fmt::Debug for ResetKey {
 
 impl HmacKey for ResetKey {
     fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
-        signature_out.copy_from_slice(&*mac(&self.0, &[data]));
+        signature_out.copy_from_slice(&*self.signature(data));
     }
 
     fn signature_len(&self) -> usize {
@@ -126,7 +159,7 @@ impl HmacKey for ResetKey {
     }
 
     fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
-        match bool::from(mac(&self.0, &[data]).ct_eq(signature)) {
+        match bool::from(self.signature(data).ct_eq(signature)) {
             true => Ok(()),
             false => Err(CryptoError),
         }
@@ -242,6 +275,42 @@ mod tests {
         assert!(key.verify(b"di", &signature).is_err());
         assert!(key.verify(b"id", &signature[..31]).is_err());
         assert_eq!(format!("{key:?}"), "ResetKey(..)");
+    }
+
+    #[test]
+    fn reset_token_never_ends_in_the_packet_tag() {
+        let mut raw_ends_in_tag = 0;
+        for key in 0..8u8 {
+            let key = ResetKey::new([key; 32]);
+            for id in 0..1_000u64 {
+                let mut signature = [0; 32];
+                key.sign(&id.to_be_bytes(), &mut signature);
+                assert_ne!(signature[RESET_TOKEN_LEN - 1], PACKET_TAG, "id {id}");
+                let raw = mac(&key.0, &[&id.to_be_bytes()]);
+                raw_ends_in_tag += usize::from(raw[RESET_TOKEN_LEN - 1] == PACKET_TAG);
+                // Only the one bit is lost.
+                assert_eq!(signature[..15], raw[..15]);
+                assert_eq!(signature[15], raw[15] & 0x7f);
+            }
+        }
+        assert!(raw_ends_in_tag > 0, "the digests never come near");
+    }
+
+    #[test]
+    fn packet_opens_only_with_its_tag() {
+        for payload in [&b""[..], b"a", b"frames", &[PACKET_TAG; 3]] {
+            let mut packet = [payload, &[0]].concat();
+            PacketKey::encrypt(&NullKey, 1, &mut packet, 0);
+            assert_eq!(packet, [payload, &[PACKET_TAG]].concat());
+            let mut opened = BytesMut::from(&packet[..]);
+            PacketKey::decrypt(&NullKey, 1, b"header", &mut opened).expect("its own");
+            assert_eq!(opened, payload);
+        }
+        for bad in [&[][..], &[0], &[PACKET_TAG, 0], &[PACKET_TAG, 0x7f]] {
+            let mut packet = BytesMut::from(bad);
+            assert!(PacketKey::decrypt(&NullKey, 1, b"", &mut packet).is_err());
+            assert_eq!(packet, bad);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! # Where it may run
 //!
 //! Only inside a tunnel that authenticates and encrypts, between two addresses which the tunnel
-//! ties to the two peers' keys. Packets carry no tag and no header protection; whoever can
+//! ties to the two peers' keys. Packets carry no proof of their origin; whoever can
 //! write a datagram with the peer's inner source address controls the connection. Quinn ignores
 //! datagrams of a connection that come from another address than the one it was made with, since
 //! migration is off. [`quinn_proto::crypto::Session::peer_identity`] is always `None`: the peer's
@@ -18,8 +18,15 @@
 //!
 //! The QUIC version field is [`QUIC_VERSION`] (`0x776d0001`), so that a QUIC version 1 endpoint
 //! answers with version negotiation instead of misreading us. Packets are those of QUIC version 1
-//! with an empty AEAD tag, no header protection and no Retry. A key update changes only the phase
-//! bit.
+//! with no header protection, no Retry and an AEAD that leaves the payload as it is; its tag is the
+//! one byte [`PACKET_TAG`] (`0xff`), and a packet that ends in another is dropped. A key update
+//! changes only the phase bit.
+//!
+//! The tag keeps packets and stateless resets apart (RFC 9000 section 10.3). A receiver looks for
+//! the peer's reset token at the end of a packet before it opens it, and without the byte a packet
+//! could end in a token: in a NEW_CONNECTION_ID frame, or in what an application sends. A node
+//! issues only tokens whose last byte is below `0x80`. So no packet is ever taken for a reset, and
+//! no reset, even one with a token that is no longer known, for a packet.
 //!
 //! # Handshake messages
 //!
@@ -82,7 +89,7 @@ mod server;
 mod session_tests;
 mod transport;
 
-pub use keys::ResetKey;
+pub use keys::{PACKET_TAG, ResetKey};
 pub use message::{MESSAGE_LEN_MAX, PARAMETERS_LEN_MAX};
 pub use protocols::{
     HandshakeData, InvalidProtocols, PROTOCOL_NAME_LEN_MAX, PROTOCOLS_LEN_MAX, PROTOCOLS_MAX,

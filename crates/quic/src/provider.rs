@@ -33,8 +33,8 @@ pub const INCOMING_BUFFER_TOTAL_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
 ///
 /// The seed decides every random choice of the endpoint: connection ids, reset tokens, skipped
 /// packet numbers. Equal seeds and equal inputs give equal bytes. A seed must be secret, drawn
-/// afresh at each start and used for one endpoint: packets carry no tag, so a repeated connection
-/// id lets stray packets of an old connection into a new one.
+/// afresh at each start and used for one endpoint: the tag of packets proves nothing, so a repeated
+/// connection id lets stray packets of an old connection into a new one.
 #[derive(Clone)]
 pub struct Provider {
     seed: Arc<Secret>,

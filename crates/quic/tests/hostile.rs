@@ -1,4 +1,5 @@
-//! Changed packets: quinn has no tag to refuse them by, so nothing may panic on what gets through.
+//! Changed packets: the tag does not cover what is before it, so nothing may panic on what gets
+//! through.
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/pair.rs"]
