@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use crate::report::{Outcome, Report};
 use crate::shell::{cargo, root, run, test};
-use crate::{advisories, dependencies, fuzz, source};
+use crate::{advisories, dependencies, fuzz, slow, source};
 
 /// Seconds of fuzzing per target when time is short.
 const FAST_SECONDS: u32 = 10;
@@ -37,16 +37,8 @@ pub fn full(fast: bool, words: &[&str]) -> ExitCode {
     report.step("advisories", advisories::check);
     report.step("layers 0-2 without std", no_std);
     report.step("clippy", clippy);
-    report.step("tests", || {
-        test(cargo(&[
-            "test",
-            "--workspace",
-            "--exclude",
-            "wiremesh-interop",
-            "--locked",
-            "--no-fail-fast",
-        ]))
-    });
+    report.step("tests", tests);
+    report.step("slow tests", slow::run);
     report.step("documentation", documentation);
     report.step("interoperation", || {
         test(cargo(&[
@@ -88,6 +80,16 @@ fn clippy() -> Outcome {
         "warnings",
     ];
     run(cargo(&arguments))
+}
+
+/// All but those with real WireGuard programs. What is ignored here is run in a later step, or
+/// named as not run.
+fn tests() -> Outcome {
+    let mut command = cargo(&["test", "--workspace", "--exclude", "wiremesh-interop"]);
+    command.args(["--locked", "--no-fail-fast"]);
+    let mut outcome = test(command);
+    outcome.skipped.retain(|line| !slow::covers(line));
+    outcome
 }
 
 fn documentation() -> Outcome {

@@ -12,6 +12,7 @@ mod fuzz;
 mod licence;
 mod report;
 mod shell;
+mod slow;
 mod source;
 mod version;
 
