@@ -234,6 +234,17 @@ impl Node {
         true
     }
 
+    /// Keeps a provisional peer for good, as if it had been added; `false` if there is none.
+    pub fn keep_peer(&mut self, key: PeerKey) -> bool {
+        let Some(peer) = self.peers.of(key) else {
+            return false;
+        };
+        if peer.provisional.take().is_some() {
+            self.provisional_peers -= 1;
+        }
+        true
+    }
+
     /// The peer with this key, if there is one.
     pub fn peer_by_id(&self, id: &NodeId) -> Option<PeerKey> {
         self.peers.by_id.get(id).copied()
@@ -263,8 +274,8 @@ impl Node {
         true
     }
 
-    /// Sets several places where a peer may be, at most 24. While there is no session, each
-    /// initiation goes to all of them; the one that answers becomes the endpoint.
+    /// Sets several places where a peer may be, at most 24. While there is no session, or none that
+    /// is answered, each initiation goes to all of them; the one that answers becomes the endpoint.
     pub fn set_candidates(&mut self, key: PeerKey, candidates: &[SocketAddr]) -> bool {
         let Some(peer) = self.peers.of(key) else {
             return false;

@@ -96,8 +96,8 @@ pub(crate) struct Peer {
     /// A provisional peer goes with its last session; until it confirmed, at this time.
     pub(crate) provisional: Option<Provisional>,
     pub(crate) link: Option<Box<Link>>,
-    /// The earliest time at which the wheel will look at this peer.
-    pub(crate) scheduled: Option<Instant>,
+    /// The wheel's tick of the entry that counts; others of this peer are out of date.
+    pub(crate) scheduled: Option<u64>,
     pub(crate) stats: PeerStats,
 }
 

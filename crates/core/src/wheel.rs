@@ -1,8 +1,8 @@
 //! A hierarchical timer wheel: many peers, one deadline each, no scan.
 //!
-//! Owns slots of (peer, deadline). An entry is never removed when a deadline moves later: when it
-//! comes up, its owner looks whether it is still due. Insert and expiry are O(1) amortised.
-//! Resolution is 2^20 ns (about 1 ms); a deadline never fires early.
+//! Owns slots of (peer, tick). An entry is never removed: when it comes up, its owner looks whether
+//! it is the one that counts, by the tick that it remembers; others were superseded. Insert and
+//! expiry are O(1) amortised. Resolution is 2^20 ns (about 1 ms); a deadline never fires early.
 
 use crate::peer::PeerKey;
 use alloc::vec::Vec;
@@ -46,8 +46,13 @@ impl Wheel {
         }
     }
 
-    pub(crate) fn insert(&mut self, deadline: Instant, peer: PeerKey) {
-        let tick = tick_at_or_after(deadline).max(self.now_tick + 1);
+    /// The tick at which an entry for this deadline comes up.
+    pub(crate) fn tick_for(&self, deadline: Instant) -> u64 {
+        tick_at_or_after(deadline).max(self.now_tick + 1)
+    }
+
+    /// Adds an entry at a tick that [`Wheel::tick_for`] gave.
+    pub(crate) fn insert(&mut self, tick: u64, peer: PeerKey) {
         self.place(Entry { tick, peer });
     }
 
@@ -87,8 +92,8 @@ impl Wheel {
         best
     }
 
-    /// Hands out every peer with an entry due at `now`.
-    pub(crate) fn expire(&mut self, now: Instant, mut due: impl FnMut(PeerKey)) {
+    /// Hands out every entry due at `now`: its peer and its tick.
+    pub(crate) fn expire(&mut self, now: Instant, mut due: impl FnMut(PeerKey, u64)) {
         let target = now.as_nanos() >> TICK_BITS;
         while let Some((tick, level, slot)) = self.next_tick() {
             if tick > target {
@@ -99,7 +104,7 @@ impl Wheel {
             let mut entries = core::mem::take(&mut self.levels[level].slots[slot]);
             for entry in entries.drain(..) {
                 if entry.tick <= tick {
-                    due(entry.peer);
+                    due(entry.peer, entry.tick);
                 } else {
                     self.place(entry);
                 }
@@ -131,11 +136,12 @@ mod tests {
             0u64, 1, 2, 63, 64, 65, 4_095, 4_096, 15_000, 180_000, 540_000, 90_000_000,
         ];
         for (n, ms) in steps.iter().enumerate() {
-            wheel.insert(start + Duration::from_millis(*ms), key(n as u32));
+            let tick = wheel.tick_for(start + Duration::from_millis(*ms));
+            wheel.insert(tick, key(n as u32));
         }
         let mut fired = 0;
         while let Some(at) = wheel.next_deadline() {
-            wheel.expire(at, |peer| {
+            wheel.expire(at, |peer, _| {
                 let due = start + Duration::from_millis(steps[peer.index()]);
                 assert!(at >= due, "early");
                 assert!(at.saturating_since(due) <= Duration::from_millis(4), "late");
@@ -155,11 +161,11 @@ mod tests {
             let mut model: BTreeMap<u32, Instant> = BTreeMap::new();
             for (n, (after_us, step_us)) in ops.iter().enumerate() {
                 let deadline = now + Duration::from_micros(*after_us);
-                wheel.insert(deadline, key(n as u32));
+                wheel.insert(wheel.tick_for(deadline), key(n as u32));
                 model.insert(n as u32, deadline);
                 now += Duration::from_micros(*step_us);
                 let mut fired = alloc::vec::Vec::new();
-                wheel.expire(now, |peer| fired.push(peer.index() as u32));
+                wheel.expire(now, |peer, _| fired.push(peer.index() as u32));
                 for peer in fired {
                     let due = model.remove(&peer).expect("fires once");
                     prop_assert!(due <= now);

@@ -137,8 +137,9 @@ impl Node {
         match self.add_peer(config) {
             Ok(_) => {}
             Err(AddPeerError::Exists) => {
+                // It may have come in as a stranger: from now on it is one of ours.
                 self.with_peer(&id, |state, _, key| {
-                    state.engine.set_candidates(key, &addresses)
+                    state.engine.keep_peer(key) && state.engine.set_candidates(key, &addresses)
                 });
             }
             Err(error) => return Err(ConnectError::Peer(error)),

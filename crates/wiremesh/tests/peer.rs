@@ -104,6 +104,40 @@ fn connecting_to_a_peer_that_crashed_and_came_back_takes_no_timeout() {
 }
 
 #[tokio::test]
+async fn a_new_ticket_leads_to_a_peer_that_came_back_elsewhere() {
+    in_time(async {
+        let (mut server, first) = Restartable::first([1; 32]).await;
+        let client = plain_node().await;
+        let before = client.connect(&first.ticket(), ECHO).await;
+        exchange(&before.expect("connects"), pattern(10_000, 1)).await;
+        // Kept, so that the port differs.
+        let old = server.address;
+        server.address.set_port(0);
+        let second = server.start().await;
+        first.close().await;
+        assert_ne!(second.listen_addresses()[0], old);
+        let began = std::time::Instant::now();
+        let after = client.connect(&second.ticket(), ECHO).await;
+        exchange(&after.expect("connects"), pattern(10_000, 1)).await;
+        assert!(began.elapsed() < Duration::from_secs(12), "not by timeout");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stranger_to_whom_we_connect_is_a_stranger_no_more() {
+    in_time(async {
+        let (one, two) = (echo_node().await, echo_node().await);
+        one.connect(&two.ticket(), ECHO).await.expect("connects");
+        let provisional = || two.status().peers[0].provisional;
+        assert!(provisional(), "it came in by itself");
+        two.connect(&one.ticket(), ECHO).await.expect("connects");
+        assert!(!provisional(), "it stays when its session ends");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn many_who_ask_at_once_share_one_connection() {
     in_time(async {
         let (server, client) = (echo_node().await, plain_node().await);

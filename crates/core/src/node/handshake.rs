@@ -26,6 +26,10 @@ const INITIATIONS_APART: Duration = Duration::from_millis(40);
 /// Least time between two initiations of one peer that we answer.
 const INITIATIONS_ACCEPTED_APART: Duration = Duration::from_millis(20);
 
+/// Data that had no answer for this long makes an initiation go to the other candidates as well: a
+/// peer that was restarted elsewhere does not know the session that we still have.
+const DOUBTED_AFTER: Duration = Duration::from_millis(400);
+
 /// Where a pending handshake or session is found by its index.
 enum Found {
     Pending,
@@ -38,6 +42,16 @@ impl Shared {
             .as_ref()
             .and_then(|link| link.sessions.peek_current())
             .is_some_and(|session| !session.is_expired(now.instant))
+    }
+
+    /// Whether the peer may be elsewhere: no session, or one on which nothing comes back.
+    fn is_endpoint_doubtful(&self, now: Now, peer: &Peer) -> bool {
+        let unanswered = peer
+            .link
+            .as_ref()
+            .and_then(|link| link.timers.unanswered_since);
+        !self.has_live_session(now, peer)
+            || unanswered.is_some_and(|at| now.instant.saturating_since(at) >= DOUBTED_AFTER)
     }
 
     /// Starts a handshake unless one is under way. With a live session, not within
@@ -105,7 +119,7 @@ impl Shared {
         peer.last_initiation_sent = Some(now.instant);
         peer.stats.tx_bytes += HandshakeInitiation::LEN as u64;
         peer.on_traversal(now.instant);
-        if !self.has_live_session(now, peer) {
+        if self.is_endpoint_doubtful(now, peer) {
             for candidate in peer.candidates.iter().filter(|c| **c != path.remote) {
                 self.push_transmit(Path::to(*candidate), datagram.clone());
             }

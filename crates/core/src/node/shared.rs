@@ -164,11 +164,13 @@ impl Shared {
 
     /// Makes sure that the wheel looks at the peer by its next deadline.
     pub(super) fn schedule(&mut self, peer: &mut Peer) {
-        if let Some(deadline) = peer.next_deadline()
-            && peer.scheduled.is_none_or(|at| deadline < at)
-        {
-            peer.scheduled = Some(deadline);
-            self.wheel.insert(deadline, peer.key);
+        let Some(deadline) = peer.next_deadline() else {
+            return;
+        };
+        let tick = self.wheel.tick_for(deadline);
+        if peer.scheduled.is_none_or(|at| tick < at) {
+            peer.scheduled = Some(tick);
+            self.wheel.insert(tick, peer.key);
         }
     }
 

@@ -21,10 +21,17 @@ impl Node {
     /// Does everything that is due at `now`. Calling it early or twice does no harm.
     pub fn handle_timeout(&mut self, now: Now) {
         self.check_clock(now);
-        let mut due: Vec<PeerKey> = Vec::new();
-        self.shared.wheel.expire(now.instant, |peer| due.push(peer));
-        for key in due {
-            let Some(peer) = self.peers.of(key) else {
+        let mut due: Vec<(PeerKey, u64)> = Vec::new();
+        self.shared
+            .wheel
+            .expire(now.instant, |peer, tick| due.push((peer, tick)));
+        for (key, tick) in due {
+            // An entry that an earlier one superseded would otherwise be renewed for ever.
+            let Some(peer) = self
+                .peers
+                .of(key)
+                .filter(|peer| peer.scheduled == Some(tick))
+            else {
                 continue;
             };
             peer.scheduled = None;
