@@ -42,6 +42,8 @@ pub enum Stack {
     QuinnRustlsRing,
     /// quinn with rustls on aws-lc-rs.
     QuinnRustlsAwsLcRs,
+    /// quinn with rustls on aws-lc-rs, with the cipher of WireGuard (ChaCha20-Poly1305).
+    QuinnRustlsChacha,
     /// iroh, direct address, no relay, no discovery.
     Iroh,
 }
@@ -71,6 +73,9 @@ impl Stack {
             Self::QuinnRustlsAwsLcRs => {
                 quinn_rustls::serve(quinn_rustls::aws_lc_rs(), announce).await
             }
+            Self::QuinnRustlsChacha => {
+                quinn_rustls::serve(quinn_rustls::aws_lc_rs_chacha(), announce).await
+            }
             Self::Iroh => iroh::serve(announce).await,
         }
     }
@@ -92,6 +97,13 @@ impl Stack {
             Self::QuinnRustlsAwsLcRs => {
                 load::run(
                     quinn_rustls::dialer(quinn_rustls::aws_lc_rs(), target)?,
+                    workload,
+                )
+                .await
+            }
+            Self::QuinnRustlsChacha => {
+                load::run(
+                    quinn_rustls::dialer(quinn_rustls::aws_lc_rs_chacha(), target)?,
                     workload,
                 )
                 .await

@@ -29,6 +29,17 @@ pub fn aws_lc_rs() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
+/// The aws-lc-rs provider of rustls, preferring WireGuard's cipher; both sides use it, so it is
+/// the one that is negotiated.
+pub fn aws_lc_rs_chacha() -> Arc<CryptoProvider> {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let chacha = rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != chacha);
+    Arc::new(provider)
+}
+
 /// Serves until the process ends; announces the socket address.
 pub async fn serve(provider: Arc<CryptoProvider>, announce: impl FnOnce(String)) -> Result<()> {
     let (chain, key) = certificate()?;

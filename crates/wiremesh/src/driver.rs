@@ -50,7 +50,11 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
                 }
                 tunnel.with(|_, _| ());
             }
-            () = tunnel.wake.notified() => tunnel.with(|_, _| ()),
+            () = tunnel.wake.notified() => {
+                // Whoever woke us may have more to add to the batch in its next turn.
+                tokio::task::yield_now().await;
+                tunnel.with(|_, _| ());
+            }
             () = sleep => tunnel.with(|state, now| state.engine.handle_timeout(now)),
         }
     }

@@ -49,6 +49,11 @@ impl Outbox {
         self.blocked
     }
 
+    /// Whether enough waits for one system call of the largest size.
+    pub(crate) fn has_full_batch(&self) -> bool {
+        self.bytes >= BATCH_BYTES_MAX * 9 / 10
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.bytes >= QUEUE_BYTES_MAX
     }

@@ -255,7 +255,7 @@ impl Tunnel {
             self.wake.notify_one();
         }
         self.notice_deadline(&state);
-        if more_follows && !staged && !state.outbox.is_full() {
+        if more_follows && !staged && !state.outbox.has_full_batch() {
             drop(state);
             self.wake.notify_one();
         } else {
