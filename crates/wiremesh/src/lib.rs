@@ -76,3 +76,8 @@ pub use wiremesh_wire::{
 pub fn node_id(secret_key: &SecretKey) -> Result<NodeId, InvalidNodeId> {
     wiremesh_noise::LocalIdentity::new(secret_key.clone()).map(|identity| identity.node_id())
 }
+
+/// Compiles and runs the program of the readme.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
