@@ -25,8 +25,12 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
     address_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut local_addresses = Vec::new();
     let mut rebound_at: Option<Deadline> = None;
-    while !tunnel.peek(|state, _| state.closed) {
-        let (blocked, rebind) = tunnel.peek(|s, _| (s.outbox.is_blocked(), s.rebind_wanted));
+    loop {
+        let (closed, blocked, rebind) =
+            tunnel.peek(|s, _| (s.closed, s.outbox.is_blocked(), s.rebind_wanted));
+        if closed {
+            break;
+        }
         if rebind {
             rebind_sockets(&tunnel, &mut rebound_at).await;
             continue;
@@ -103,19 +107,10 @@ async fn rebind_sockets(tunnel: &Tunnel, last: &mut Option<Deadline>) {
     }
 }
 
-/// Peers learn a new address of ours from the next packet: send one when the route changed.
+/// Peers learn a new address of ours from the next packet: send one when the route changed. Looks
+/// towards the latest peer of each family, so that a look costs the same with any number of them.
 fn check_addresses(tunnel: &Tunnel, known: &mut Vec<std::net::IpAddr>) {
-    let remotes = tunnel.peek(|state, now| {
-        let live = state
-            .engine
-            .peers()
-            .filter(|peer| state.engine.is_ready(now, *peer));
-        let mut families: [Option<std::net::SocketAddr>; 2] = [None, None];
-        for path in live.take(64).filter_map(|peer| state.engine.path_of(peer)) {
-            families[usize::from(path.remote.is_ipv6())].get_or_insert(path.remote);
-        }
-        families
-    });
+    let remotes = tunnel.peek(|state, _| state.recent_remotes);
     let addresses: Vec<_> = remotes
         .into_iter()
         .flatten()

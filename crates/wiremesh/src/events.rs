@@ -36,15 +36,17 @@ impl Tunnel {
                     state.engine.reseed(now, &entropy);
                 }
             }
-            Event::SessionEstablished { .. }
-            | Event::SessionLost { .. }
+            Event::SessionEstablished { peer, .. } => {
+                tracing::debug!(?event);
+                if let Some(path) = state.engine.path_of(peer) {
+                    state.recent_remotes[usize::from(path.remote.is_ipv6())] = Some(path.remote);
+                }
+            }
+            Event::SessionLost { .. }
             | Event::HandshakeFailed { .. }
             | Event::EndpointChanged { .. }
             | Event::PeerAdmitted { .. }
-            | Event::PeerForgotten { .. } => {
-                tracing::debug!(?event);
-                self.changed.notify_waiters();
-            }
+            | Event::PeerForgotten { .. } => tracing::debug!(?event),
         }
     }
 }

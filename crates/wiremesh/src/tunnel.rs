@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) asked: Vec<AdmissionRequest>,
     pub(crate) refusals: Refusals,
     pub(crate) names: PeerNames,
+    /// Where the latest session of each address family went: IPv4, then IPv6.
+    pub(crate) recent_remotes: [Option<SocketAddr>; 2],
     pub(crate) rebind_wanted: bool,
     pub(crate) closed: bool,
 }
@@ -76,8 +78,6 @@ pub(crate) struct Tunnel {
     pub(crate) runtime: Handle,
     /// Wakes the driver: the outbox is to be flushed, or a deadline came nearer.
     pub(crate) wake: Notify,
-    /// Wakes everyone who waits for a change of a peer.
-    pub(crate) changed: Notify,
     /// The deadline for which the driver sleeps, nanoseconds of the engine's clock.
     pub(crate) armed: AtomicU64,
 }
@@ -109,6 +109,7 @@ impl Tunnel {
                 asked: Vec::new(),
                 refusals: Refusals::default(),
                 names: PeerNames::default(),
+                recent_remotes: [None; 2],
                 rebind_wanted: false,
                 closed: false,
             }),
@@ -121,7 +122,6 @@ impl Tunnel {
             mtu_bytes: parts.mtu_bytes,
             runtime: parts.runtime,
             wake: Notify::new(),
-            changed: Notify::new(),
             armed: AtomicU64::new(0),
         }
     }
