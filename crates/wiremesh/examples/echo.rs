@@ -61,11 +61,12 @@ async fn ask(node: &Node, ticket: &Ticket, text: &str) -> Result<String, Box<dyn
     send.write_all(text.as_bytes()).await?;
     send.finish()?;
     let answer = recv.read_to_end(64 * 1024).await?;
+    let path = connection.path();
     println!(
-        "client: answer from {} at {:?}, round trip {:?}",
+        "client: answer from {} at {}, round trip {:?}",
         connection.peer(),
-        connection.path().endpoint,
-        connection.path().rtt,
+        path.endpoint.map_or("nowhere".into(), |at| at.to_string()),
+        path.rtt,
     );
     Ok(String::from_utf8(answer)?)
 }
