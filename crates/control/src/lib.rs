@@ -1,0 +1,22 @@
+//! How two nodes agree on a security level: suites, signed records, pins, and the PSK exchange.
+//!
+//! Owns the protocol between control addresses and its state per peer. Never does: I/O, clocks,
+//! randomness of its own (all are arguments), transport keys. Source: docs/spec.md section 7.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod pin;
+pub mod policy;
+pub mod suite;
+
+pub use pin::Pin;
+pub use policy::{Policy, PolicyError, Stage, required_level};
+pub use suite::{Level, SuiteId, Suites, SuitesError, choose};
+
+/// A source of random bytes, given from outside.
+pub trait Random {
+    /// Fills `out` with fresh random bytes.
+    fn fill(&mut self, out: &mut [u8]);
+}
