@@ -10,12 +10,14 @@ extern crate alloc;
 pub mod kem;
 pub mod pin;
 pub mod policy;
+pub mod record;
 pub mod sign;
 pub mod suite;
 
 pub use kem::{InvalidKemKey, KemSecret, encapsulate};
 pub use pin::Pin;
 pub use policy::{Policy, PolicyError, Stage, required_level};
+pub use record::{Field, Record, RecordError, SignedRecord};
 pub use sign::{InvalidSignature, SIGNATURE_LEN, Signer};
 pub use suite::{Level, SuiteId, Suites, SuitesError, choose};
 
