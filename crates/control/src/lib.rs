@@ -7,10 +7,14 @@
 
 extern crate alloc;
 
+pub mod exchange;
+pub mod frame;
 pub mod kem;
+pub mod message;
 pub mod pin;
 pub mod policy;
 pub mod record;
+pub mod schedule;
 pub mod sign;
 pub mod suite;
 
