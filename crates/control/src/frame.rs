@@ -72,6 +72,12 @@ impl MessageType {
         MessageType::Key,
     ];
 
+    /// Whether answering it costs neither a signature nor a key agreement.
+    #[must_use]
+    pub const fn is_cheap(self) -> bool {
+        matches!(self, Self::Poke | Self::Done | Self::Live)
+    }
+
     /// The type of a number; `None` for one that is not defined.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {

@@ -10,6 +10,8 @@ extern crate alloc;
 pub mod exchange;
 pub mod frame;
 pub mod kem;
+pub mod local;
+pub mod machine;
 pub mod message;
 pub mod pin;
 pub mod policy;
@@ -19,6 +21,8 @@ pub mod sign;
 pub mod suite;
 
 pub use kem::{InvalidKemKey, KemSecret, encapsulate};
+pub use local::{Local, LocalConfig, Plane};
+pub use machine::{Machine, MachineStatus, PeerSettings, Phase, WaitReason};
 pub use pin::Pin;
 pub use policy::{Policy, PolicyError, Stage, required_level};
 pub use record::{Field, Record, RecordError, SignedRecord};

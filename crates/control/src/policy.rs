@@ -96,6 +96,8 @@ pub enum PolicyError {
     NoStaticKey,
     /// No such stage.
     UnknownStage,
+    /// The node was started without the control protocol.
+    NoControl,
 }
 
 impl fmt::Display for PolicyError {
@@ -106,6 +108,7 @@ impl fmt::Display for PolicyError {
                 "stage {stage} lists nothing of {minimum} or better; lower the minimum or move on"
             ),
             Self::NoStaticKey => f.write_str("minimum L3 needs the static ML-KEM key turned on"),
+            Self::NoControl => f.write_str("this node runs without the control protocol"),
             Self::UnknownStage => {
                 f.write_str("a stage is old-only, both-prefer-old, both or new-only")
             }

@@ -1,0 +1,269 @@
+//! What the machine learns from the peer's records and lists, and what it objects to.
+
+use super::{Admission, Context, Exchange, Machine, Output, Refusal, WaitReason};
+use crate::exchange::Role;
+use crate::frame::{ExchangeId, MessageType};
+use crate::message::{Abort, AbortCode, CAP_SESSION_GATE, Hello, Key};
+use crate::policy::Stage;
+use crate::record::SignedRecord;
+use crate::suite::{Level, SuiteId, Suites};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use blake2::{Blake2s256, Digest};
+
+impl Machine {
+    /// Takes in a record of the peer that came from elsewhere: a ticket, a DHT, another peer.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Record`] when it is not valid for this peer, network and time.
+    pub fn learn_record(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Refusal> {
+        if self
+            .record
+            .as_ref()
+            .is_some_and(|known| known.bytes() == bytes)
+        {
+            return Ok(());
+        }
+        let record = SignedRecord::open(bytes, &self.peer).map_err(|_| Refusal::Record)?;
+        let fresh = record.record().check_fresh(cx.unix_secs()).is_ok();
+        if !fresh || record.record().network != cx.local.network() {
+            return Err(Refusal::Record);
+        }
+        let facts = record.record();
+        if facts.seq < self.pin.max_seq {
+            // Replayed, or overtaken: it says nothing about now.
+            return Ok(());
+        }
+        if self.pin.kem_pk_hash != facts.kem_pk_hash {
+            self.static_ek = None;
+        }
+        let changed = self.pin.learn(
+            facts.min_level,
+            facts.seq,
+            facts.kem_pk_hash,
+            cx.unix_secs(),
+        );
+        if changed {
+            cx.out.push(Output::SavePin(self.pin));
+        }
+        self.record = Some(Box::new(record));
+        self.update_gate(cx);
+        Ok(())
+    }
+
+    /// What an OFFER or a REPLY says of its sender.
+    pub(super) fn learn_hello(
+        &mut self,
+        cx: &mut Context<'_>,
+        hello: &Hello,
+    ) -> Result<(), Refusal> {
+        if let Some(bytes) = &hello.record {
+            self.learn_record(cx, bytes)?;
+        }
+        // The list of a message must be the one of the record that it names.
+        let same = self.record.as_ref().is_none_or(|record| {
+            let facts = record.record();
+            facts.seq != hello.own_seq || facts.suites.same_as(&hello.suites)
+        });
+        if !same {
+            return Err(Refusal::ListDiffersFromRecord);
+        }
+        self.peer_has_session_gate = hello.caps & CAP_SESSION_GATE != 0;
+        self.peer_holds = hello.peer_record;
+        Ok(())
+    }
+
+    /// Why the two must not go on with the suite that both lists give; `None` if nothing is wrong.
+    pub(super) fn objection(
+        &self,
+        cx: &Context<'_>,
+        chosen: Option<SuiteId>,
+        hello: &Hello,
+    ) -> Option<(AbortCode, WaitReason)> {
+        let policy = cx.local.policy();
+        let minimum = policy
+            .minimum
+            .max(self.settings.minimum.unwrap_or(Level::Classical));
+        let theirs = hello.suites.best_level();
+        let Some(level) = chosen.and_then(SuiteId::level) else {
+            let below = theirs.is_none_or(|best| best < minimum);
+            let code = match (below, policy.stage) {
+                (true, Stage::NewOnly) => AbortCode::Retired,
+                (true, _) => AbortCode::BelowMinLevel,
+                _ => AbortCode::NoCommonSuite,
+            };
+            return Some((code, WaitReason::NoCommonSuite { theirs }));
+        };
+        let best = cx.local.suites().best_level()?;
+        if level < self.pin.level.min(best) {
+            let reason = WaitReason::BelowPin {
+                pinned: self.pin.level,
+            };
+            return Some((AbortCode::BelowMinLevel, reason));
+        }
+        if level < minimum {
+            return Some((AbortCode::BelowMinLevel, WaitReason::BelowMinimum { level }));
+        }
+        if level < hello.min_level {
+            let reason = WaitReason::BelowPeersMinimum {
+                promised: hello.min_level,
+            };
+            return Some((AbortCode::BelowMinLevel, reason));
+        }
+        None
+    }
+
+    /// B says no. Nothing of the offer is kept.
+    pub(super) fn refuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: ExchangeId,
+        code: AbortCode,
+        reason: WaitReason,
+    ) {
+        let highest = cx.local.suites().highest();
+        let agreement = match &self.exchange {
+            Exchange::Held(agreement, _) | Exchange::Finished(agreement, _) => Some(agreement),
+            _ => None,
+        };
+        let abort = Abort {
+            code: code.number(),
+            highest,
+            mac: agreement.map(|keys| keys.abort_mac(self.role, code.number(), highest)),
+            record: (code == AbortCode::StaleRecord).then(|| cx.local.record().bytes().to_vec()),
+        };
+        cx.send(MessageType::Abort, id, &abort.emit());
+        self.wait_for(cx, reason);
+    }
+
+    /// A says no, and tries again later: the peer's policy may have changed by then.
+    pub(super) fn give_up_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        code: AbortCode,
+        reason: WaitReason,
+    ) {
+        self.refuse(cx, self.id, code, reason);
+        self.exchange = Exchange::None;
+        self.retry_later(cx);
+    }
+
+    /// A stranger is turned away, and told so.
+    pub(super) fn turn_away(&mut self, cx: &mut Context<'_>) {
+        self.refuse(cx, self.id, AbortCode::NotAdmitted, WaitReason::NotAdmitted);
+        self.exchange = Exchange::None;
+        self.admission = Admission::NeedsProof;
+        cx.out.push(Output::Forget);
+    }
+
+    /// The peer says no. It may be forged by who breaks the tunnel, so it lowers nothing, opens
+    /// nothing, and does not even end the exchange: that ends by itself.
+    pub(super) fn on_abort(&mut self, cx: &mut Context<'_>, id: ExchangeId, body: &[u8]) {
+        let running = match &self.exchange {
+            Exchange::None | Exchange::Switch(_) | Exchange::Set(_) => false,
+            _ => id == self.id,
+        };
+        if !running {
+            return self.reject(cx, Refusal::Unexpected);
+        }
+        let Ok(abort) = Abort::parse(body) else {
+            return self.reject(cx, Refusal::Malformed);
+        };
+        if let (Exchange::Finished(keys, _), Some(mac)) = (&self.exchange, &abort.mac)
+            && !keys.verify_abort(self.role.other(), abort.code, abort.highest, mac)
+        {
+            return self.reject(cx, Refusal::Unauthenticated);
+        }
+        self.wait_for(
+            cx,
+            WaitReason::PeerRefused {
+                code: abort.code,
+                highest: abort.highest,
+            },
+        );
+        let stale = abort.code == AbortCode::StaleRecord.number();
+        let Some(record) = abort.record.filter(|_| stale && self.role == Role::A) else {
+            return;
+        };
+        let before = self.pin.max_seq;
+        match self.learn_record(cx, &record) {
+            Ok(()) if self.pin.max_seq > before => {
+                self.exchange = Exchange::None;
+                self.wanted = true;
+                self.retry_at = None;
+                self.advance(cx);
+            }
+            Ok(()) => {}
+            Err(refusal) => self.reject(cx, refusal),
+        }
+    }
+
+    pub(super) fn on_get_key(&mut self, cx: &mut Context<'_>, id: ExchangeId) {
+        let key = Key {
+            record: cx.local.record().bytes().to_vec(),
+            ek: cx.local.kem().map(|kem| Box::new(*kem.encapsulation_key())),
+        };
+        cx.send(MessageType::Key, id, &key.emit());
+    }
+
+    pub(super) fn on_key(&mut self, cx: &mut Context<'_>, id: ExchangeId, body: &[u8]) {
+        let waiting = matches!(
+            self.exchange,
+            Exchange::KeyWanted(_) | Exchange::KeyMissing(_)
+        );
+        if !waiting || id != self.id {
+            return self.reject(cx, Refusal::Unexpected);
+        }
+        let Ok(key) = Key::parse(body) else {
+            return self.reject(cx, Refusal::Malformed);
+        };
+        if let Err(refusal) = self.learn_record(cx, &key.record) {
+            return self.reject(cx, refusal);
+        }
+        if let Some(ek) = key.ek {
+            let hash: [u8; 32] = Blake2s256::digest(*ek).into();
+            if self.pin.kem_pk_hash != Some(hash) {
+                return self.reject(cx, Refusal::WrongStaticKey);
+            }
+            self.static_ek = Some(ek);
+        }
+        match core::mem::replace(&mut self.exchange, Exchange::None) {
+            Exchange::KeyWanted(_) => self.send_offer(cx),
+            Exchange::KeyMissing(offer) if self.static_ek.is_some() => {
+                self.on_offer(cx, id, offer);
+            }
+            _ => self.retry_later(cx),
+        }
+    }
+
+    /// A list of a fresh record that names L1 alone, by a node that answers no control message:
+    /// the second way to L1 (docs/spec.md section 7.2).
+    pub(super) fn record_allows_legacy(&self, cx: &Context<'_>) -> bool {
+        self.record.as_ref().is_some_and(|record| {
+            let facts = record.record();
+            facts.check_fresh(cx.unix_secs()).is_ok()
+                && facts.seq >= self.pin.max_seq
+                && facts.suites.best_level() == Some(Level::Classical)
+                && cx.local.suites().contains(SuiteId::WIREGUARD)
+        })
+    }
+
+    /// The operator lowers the pin.
+    pub fn lower_pin(&mut self, level: Level) {
+        self.pin.level = self.pin.level.min(level);
+    }
+
+    /// What the peer listed last, in a signed message or a record.
+    #[must_use]
+    pub fn known_suites(&self) -> Option<Suites> {
+        let recorded = self.record.as_ref().map(|record| record.record().suites);
+        self.theirs.or(recorded)
+    }
+
+    /// The newest record of the peer.
+    #[must_use]
+    pub fn record_bytes(&self) -> Option<Vec<u8>> {
+        Some(self.record.as_ref()?.bytes().to_vec())
+    }
+}
