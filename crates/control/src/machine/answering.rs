@@ -100,7 +100,7 @@ impl Machine {
         };
         cx.send(MessageType::Reply, self.id, &reply);
         self.exchange = Exchange::Replied(Box::new(replied), reply);
-        if !cx.open_session {
+        if !cx.open_session && self.waiting.is_none() {
             self.wait_for(cx, WaitReason::Exchanging);
         }
     }

@@ -26,7 +26,7 @@ impl Machine {
         } else {
             self.send_offer(cx);
         }
-        if !cx.open_session {
+        if !cx.open_session && self.waiting.is_none() {
             self.wait_for(cx, WaitReason::Exchanging);
         }
     }
