@@ -4,8 +4,9 @@
 
 use crate::admission::{Admission, AskFn};
 use crate::error::BindError;
-use crate::host::{self, StateDir};
+use crate::host;
 use crate::node::{Node, StreamSettings};
+use crate::state_dir::StateDir;
 use crate::streams::payload_max;
 use crate::tunnel::{Addresses, Tunnel, TunnelParts};
 use std::net::{IpAddr, SocketAddr};
@@ -235,7 +236,7 @@ fn open_state(path: Option<PathBuf>) -> Result<(Option<StateDir>, Option<Tai64n>
         let floor = dir.load_timestamp()?;
         Ok((Some(dir), floor))
     });
-    opened.map_err(|error| BindError::State { path, error })
+    opened.map_err(BindError::State)
 }
 
 /// Lets path MTU discovery go as far as the tunnel's MTU.

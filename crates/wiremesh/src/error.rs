@@ -2,10 +2,10 @@
 //!
 //! Each says who is at fault and what to do about it; none holds a secret.
 
+use crate::state_dir::StateError;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 use wiremesh_quic::{InvalidProtocols, SettingOutOfRange};
 use wiremesh_wire::{InvalidNodeId, NetworkId, NodeId};
@@ -25,12 +25,7 @@ pub enum BindError {
     /// The UDP sockets could not be opened.
     Sockets(wiremesh_udp::BindError),
     /// The state directory cannot be used.
-    State {
-        /// The directory.
-        path: PathBuf,
-        /// What the operating system said.
-        error: io::Error,
-    },
+    State(StateError),
     /// The operating system gave no randomness, or quinn could not start.
     System(io::Error),
 }
@@ -43,13 +38,7 @@ impl fmt::Display for BindError {
             Self::Transport(error) => write!(f, "{error}"),
             Self::Mtu(mtu) => write!(f, "an MTU of {mtu} bytes: use 1280 to 65535"),
             Self::Sockets(error) => write!(f, "{error}"),
-            Self::State { path, error } => {
-                write!(
-                    f,
-                    "the state directory {} cannot be used: {error}",
-                    path.display()
-                )
-            }
+            Self::State(error) => write!(f, "the state directory cannot be used: {error}"),
             Self::System(error) => write!(f, "{error}"),
         }
     }

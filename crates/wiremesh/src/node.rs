@@ -78,6 +78,9 @@ async fn say_goodbye(endpoint: &quinn::Endpoint) {
 
 fn stop(tunnel: &Tunnel) {
     tunnel.with(|state, _| state.closed = true);
+    if let Some(dir) = &tunnel.state_dir {
+        dir.release();
+    }
     tunnel.ports.close();
     tunnel.wake.notify_one();
     // No address, no socket: the ports are free now, whoever still holds a handle of ours.

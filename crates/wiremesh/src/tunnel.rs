@@ -4,10 +4,11 @@
 //! ([`Tunnel::with`]), so that events, datagrams and deadlines leave in order.
 
 use crate::admission::{AdmissionRequest, Decide};
-use crate::host::{self, StateDir};
+use crate::host;
 use crate::inbound::Ports;
 use crate::outbox::Outbox;
 use crate::port::{PortQueue, lock};
+use crate::state_dir::StateDir;
 use crate::status::{PeerNames, Refusals};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
