@@ -40,19 +40,24 @@ pub struct Seen {
 impl Seen {
     /// The message type.
     pub fn kind(&self) -> Kind {
-        match (self.payload.first_chunk::<4>(), self.payload.len()) {
-            (Some([1, 0, 0, 0]), 148) => Kind::Initiation,
-            (Some([2, 0, 0, 0]), 92) => Kind::Response,
-            (Some([3, 0, 0, 0]), 64) => Kind::CookieReply,
-            (Some([4, 0, 0, 0]), 32..) => Kind::TransportData,
-            _ => Kind::Other,
-        }
+        kind_of(&self.payload)
     }
 
     /// Whether an initiation or a response carries a mac2, the proof that the sender had a cookie.
     pub fn has_mac2(&self) -> bool {
         matches!(self.kind(), Kind::Initiation | Kind::Response)
             && self.payload[self.payload.len() - 16..] != [0; 16]
+    }
+}
+
+/// The message type of a datagram.
+pub fn kind_of(datagram: &[u8]) -> Kind {
+    match (datagram.first_chunk::<4>(), datagram.len()) {
+        (Some([1, 0, 0, 0]), 148) => Kind::Initiation,
+        (Some([2, 0, 0, 0]), 92) => Kind::Response,
+        (Some([3, 0, 0, 0]), 64) => Kind::CookieReply,
+        (Some([4, 0, 0, 0]), 32..) => Kind::TransportData,
+        _ => Kind::Other,
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod arena;
 pub mod capture;
+pub mod facts;
 pub mod guest;
 pub mod keys;
 pub mod netns;

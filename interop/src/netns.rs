@@ -1,9 +1,14 @@
 //! Network namespaces: made with names of this process, linked in pairs, gone on drop.
 
+use std::fs::File;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::outcome::Outcome;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::outcome::{Outcome, Stop};
 use crate::process::run_words;
 
 /// The start of every name that the laboratory gives to something on the host.
@@ -39,6 +44,19 @@ impl Namespace {
     /// Its name, as `ip netns` shows it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A UDP socket in this namespace. The thread that makes it ends inside; the socket stays there.
+    pub fn udp_socket(&self, address: SocketAddr) -> Outcome<UdpSocket> {
+        let namespace = File::open(Path::new("/run/netns").join(&self.name))?;
+        let make = move || -> std::io::Result<UdpSocket> {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            UdpSocket::bind(address)
+        };
+        match std::thread::spawn(make).join() {
+            Ok(socket) => Ok(socket?),
+            Err(_) => Err(Stop::Failed("the thread for a socket panicked".to_owned())),
+        }
     }
 
     /// Lays a cable between this namespace and another; each end is called `link0`.

@@ -6,7 +6,7 @@ use crate::arena::{Arena, OUR_V4, OUR_V6, OurSide, THEIR_V4, THEIR_V6};
 use crate::keys::{KeyPair, key_hex, overlay_address};
 use crate::node::{ECHO_PORT, Form, NodeSettings, Ours};
 use crate::outcome::{Outcome, ensure, fail, skip};
-use crate::place::Place;
+use crate::place::{Pings, Place};
 use crate::process::{Running, text_of};
 use crate::programs::{self, scratch_file};
 use crate::stock::{Make, Settings, Stock};
@@ -35,15 +35,6 @@ pub struct Options {
     pub wg_conf: bool,
     /// The stock program's own address will change.
     pub they_roam: bool,
-}
-
-/// How many pings were sent and how many came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pings {
-    /// Requests.
-    pub sent: u32,
-    /// Replies.
-    pub answered: u32,
 }
 
 /// Two nodes that are configured for each other.
@@ -142,36 +133,8 @@ impl Pair {
 
     /// The real `ping` on their side to our address.
     pub fn they_ping(&self, v6: bool, count: u32, interval: &str) -> Outcome<Pings> {
-        let (to, text) = (self.our_address(v6).to_string(), count.to_string());
-        let words = [
-            "ping", "-n", "-q", "-c", &text, "-i", interval, "-W", "2", &to,
-        ];
-        let seconds = interval.parse::<f32>()? * count as f32;
-        let output = self
-            .theirs
-            .place()
-            .command(seconds as u32 + 30, &words)
-            .output()?;
-        let said = text_of(&output);
-        let Some(line) = said
-            .lines()
-            .find(|line| line.contains("packets transmitted"))
-        else {
-            return fail(format!("ping said: {said}"));
-        };
-        let number = |part: usize| -> Outcome<u32> {
-            let word = line
-                .split(", ")
-                .nth(part)
-                .and_then(|part| part.split(' ').next());
-            word.unwrap_or_default()
-                .parse()
-                .or_else(|_| fail(format!("ping said: {line}")))
-        };
-        Ok(Pings {
-            sent: number(0)?,
-            answered: number(1)?,
-        })
+        let place = self.theirs.place();
+        place.ping(self.our_address(v6), count, interval)
     }
 
     /// Their pings, all of which must be answered.

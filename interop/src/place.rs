@@ -1,12 +1,22 @@
 //! A place where programs run: a network namespace of this host, or the guest with its own kernel.
 
+use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
 
 use crate::guest::Guest;
 use crate::netns::Namespace;
-use crate::outcome::Outcome;
-use crate::process::{limited, run};
+use crate::outcome::{Outcome, fail};
+use crate::process::{limited, run, text_of};
+
+/// How many pings were sent and how many came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pings {
+    /// Requests.
+    pub sent: u32,
+    /// Replies.
+    pub answered: u32,
+}
 
 /// One end of the link `link0`.
 #[derive(Clone, Debug)]
@@ -53,6 +63,36 @@ impl Place {
         self.command(seconds, words)
             .output()
             .is_ok_and(|output| output.status.success())
+    }
+
+    /// The real `ping` from here; ends after `count` requests and 2 s.
+    pub fn ping(&self, to: IpAddr, count: u32, interval: &str) -> Outcome<Pings> {
+        let (to, text) = (to.to_string(), count.to_string());
+        let words = [
+            "ping", "-n", "-q", "-c", &text, "-i", interval, "-W", "2", &to,
+        ];
+        let seconds = interval.parse::<f32>()? * count as f32;
+        let output = self.command(seconds as u32 + 30, &words).output()?;
+        let said = text_of(&output);
+        let Some(line) = said
+            .lines()
+            .find(|line| line.contains("packets transmitted"))
+        else {
+            return fail(format!("ping said: {said}"));
+        };
+        let number = |part: usize| -> Outcome<u32> {
+            let word = line
+                .split(", ")
+                .nth(part)
+                .and_then(|part| part.split(' ').next());
+            word.unwrap_or_default()
+                .parse()
+                .or_else(|_| fail(format!("ping said: {line}")))
+        };
+        Ok(Pings {
+            sent: number(0)?,
+            answered: number(1)?,
+        })
     }
 
     /// Gives `link0` here another address with the prefix length of the lab and drops the old one.

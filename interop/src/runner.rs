@@ -63,6 +63,24 @@ pub struct Scenario {
     pub run: fn(&Context<'_>) -> Outcome,
 }
 
+/// A scenario that mostly waits.
+pub const fn waits(name: &'static str, run: fn(&Context<'_>) -> Outcome) -> Scenario {
+    Scenario {
+        name,
+        waits: true,
+        run,
+    }
+}
+
+/// A scenario that keeps the machine busy.
+pub const fn busy(name: &'static str, run: fn(&Context<'_>) -> Outcome) -> Scenario {
+    Scenario {
+        name,
+        waits: false,
+        run,
+    }
+}
+
 /// A whole test: one make of the other side, and what to prove with it.
 #[derive(Debug)]
 pub struct Suite {
@@ -74,6 +92,8 @@ pub struct Suite {
     pub effort: Effort,
     /// The programs of this package.
     pub helpers: Helpers,
+    /// What runs on our side; `None` is what the environment says.
+    pub our_side: Option<OurSide>,
     /// The scenarios, in order.
     pub scenarios: &'static [Scenario],
 }
@@ -129,7 +149,7 @@ impl Suite {
             Make::Kernel => {}
         }
         clean_up_after_dead_runs();
-        if our_side()? == OurSide::Command {
+        if self.our_side()? == OurSide::Command {
             programs::wiremesh()?;
         }
         Ok(effort)
@@ -140,7 +160,7 @@ impl Suite {
             "{}: {} scenarios, {effort:?}, our side: {:?}",
             self.name,
             chosen.len(),
-            our_side().ok()
+            self.our_side().ok()
         );
         let ends = if self.make == Make::Kernel {
             // One guest for all of them, one after the other.
@@ -174,7 +194,11 @@ impl Suite {
     }
 
     fn arena(&self) -> Outcome<Arena> {
-        Arena::new(self.make, our_side()?, self.helpers)
+        Arena::new(self.make, self.our_side()?, self.helpers)
+    }
+
+    fn our_side(&self) -> Outcome<OurSide> {
+        self.our_side.map_or_else(our_side, Ok)
     }
 
     fn run_beside_each_other(&self, chosen: &[Scenario], effort: Effort) -> Vec<End> {

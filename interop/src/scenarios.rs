@@ -1,7 +1,6 @@
 //! What is proven with every make of the other side, each with either side as the initiator.
 
-use crate::outcome::Outcome;
-use crate::runner::{Context, Scenario};
+use crate::runner::{Scenario, busy, waits};
 
 pub mod bulk;
 pub mod cookie;
@@ -10,22 +9,6 @@ pub mod reach;
 pub mod rekey;
 pub mod restart;
 pub mod roam;
-
-const fn waits(name: &'static str, run: fn(&Context<'_>) -> Outcome) -> Scenario {
-    Scenario {
-        name,
-        waits: true,
-        run,
-    }
-}
-
-const fn busy(name: &'static str, run: fn(&Context<'_>) -> Outcome) -> Scenario {
-    Scenario {
-        name,
-        waits: false,
-        run,
-    }
-}
 
 /// All scenarios. Those that move addresses come last: in the guest all share one link.
 pub const ALL: &[Scenario] = &[

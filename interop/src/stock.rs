@@ -85,6 +85,11 @@ impl Stock {
         self.make
     }
 
+    /// The name of its interface.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
     /// Its settings as they were given last.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -99,6 +104,17 @@ impl Stock {
     pub fn restart(&mut self) -> Outcome {
         self.tear_down();
         self.bring_up()
+    }
+
+    /// Kills it for good.
+    pub fn stop(&mut self) {
+        self.tear_down();
+    }
+
+    /// Kills it and starts it again with other settings.
+    pub fn restart_with(&mut self, change: impl FnOnce(&mut Settings)) -> Outcome {
+        change(&mut self.settings);
+        self.restart()
     }
 
     /// Changes settings. In place where the make can do that, else by a restart; says which.

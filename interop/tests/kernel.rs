@@ -18,6 +18,7 @@ fn main() -> ExitCode {
             load: env!("CARGO_BIN_EXE_udp_load"),
             embedded: env!("CARGO_BIN_EXE_embedded"),
         },
+        our_side: None,
         scenarios: scenarios::ALL,
     };
     suite.main()
