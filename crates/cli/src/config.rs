@@ -12,7 +12,7 @@ use crate::failure::{Failure, Place};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wiremesh::{Endpoint, IpNet, NodeId, PresharedKey, SecretKey};
+use wiremesh::{Endpoint, IpNet, Level, NodeId, Policy, PresharedKey, SecretKey};
 
 /// The UDP port of `wiremesh up` when none is given: the one that WireGuard is known for.
 pub const DEFAULT_PORT: u16 = 51820;
@@ -68,6 +68,8 @@ pub struct Config {
     pub network: String,
     /// Who may come in unasked.
     pub admission: Admission,
+    /// What it lists, promises and demands.
+    pub policy: Policy,
     /// Further addresses inside the tunnel, beside the one that follows from the key, and the
     /// prefix that each talks to.
     pub addresses: Vec<(IpAddr, IpNet)>,
@@ -104,6 +106,8 @@ pub struct Peer {
     pub allowed_ips: Vec<(IpNet, Place)>,
     /// Persistent keepalive.
     pub keepalive: Option<Duration>,
+    /// Application data with it needs at least this level, whatever the policy says.
+    pub minimum: Option<Level>,
     /// Whether it is a stock WireGuard peer, which speaks nothing of ours inside the tunnel.
     pub stock: bool,
     /// Where the file names it.

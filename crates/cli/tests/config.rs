@@ -4,13 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wiremesh::{NodeId, Ticket, TicketSecret, network_id};
+use wiremesh::{Level, NodeId, Policy, Stage, Ticket, TicketSecret, network_id};
 use wiremesh_cli::config::{self, Admission, Config, DEFAULT_PORT, default_text::DEFAULT_TEXT};
 use wiremesh_cli::failure::Failure;
 
 const OWN: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
 const A: &str = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
 const B: &str = "CQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+const C: &str = "QiyOemIn17yhNQs+K7cnn3iXuHu2hUt4PGDoAxGuMHk=";
 const PSK: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 struct Place {
@@ -67,6 +68,10 @@ fn full_file_is_read() {
         advertise = ["host.example:1"]
         mtu = 1280
         log = "debug"
+        [security]
+        minimum = "l1"
+        stage = "both-prefer-old"
+        static-kem = true
         [echo]
         udp-port = 7
         [[peer]]
@@ -80,6 +85,9 @@ fn full_file_is_read() {
         allowed-ips = ["10.0.0.2/32", "fd00:1::/64"]
         keepalive = 25
         stock = true
+        [[peer]]
+        id = "{C}"
+        minimum = "L3"
         "#,
         ticket("home")
     );
@@ -92,16 +100,25 @@ fn full_file_is_read() {
     assert_eq!((config.mtu_bytes, config.udp_echo_port), (1280, Some(7)));
     assert_eq!(config.addresses.len(), 2);
     assert_eq!(config.state_dir, place.dir.path().join("s"));
-    let [a, phone] = &config.peers[..] else {
-        panic!("two peers")
+    let expected = Policy {
+        minimum: Level::Classical,
+        stage: Stage::BothPreferOld,
+        static_kem: true,
     };
+    assert_eq!(config.policy, expected);
+    assert!(config.warnings.is_empty());
+    let [a, phone, strict] = &config.peers[..] else {
+        panic!("three peers")
+    };
+    assert_eq!(strict.minimum, Some(Level::PostQuantumAuthenticated));
+    assert_eq!((a.minimum, phone.minimum), (None, None));
     assert_eq!(a.endpoints, ["192.0.2.1:7".parse().expect("an endpoint")]);
     assert_eq!(a.node_id.to_string(), A);
     assert!(!a.stock && a.preshared_key.is_zero() && a.keepalive.is_none());
     assert!(phone.stock && !phone.preshared_key.is_zero());
     assert_eq!(phone.keepalive, Some(Duration::from_secs(25)));
     assert_eq!(phone.allowed_ips.len(), 2);
-    assert_eq!(phone.place.line, 19);
+    assert_eq!(phone.place.line, 23);
 }
 
 #[test]
@@ -129,6 +146,8 @@ fn documented_defaults_are_the_defaults() {
     assert_eq!(format!("{written:?}"), format!("{absent:?}"));
     assert_eq!(absent.listen[0].port(), DEFAULT_PORT);
     assert_eq!(absent.admission, Admission::AllowList);
+    assert_eq!(absent.policy, Policy::default());
+    assert_eq!(absent.policy.minimum, Level::PostQuantum);
     assert!(DEFAULT_TEXT.contains("its default is 1024"));
     assert_eq!(config::DEFAULT_PROVISIONAL_MAX, 1024);
 }
@@ -136,7 +155,12 @@ fn documented_defaults_are_the_defaults() {
 #[test]
 fn default_text_documents_every_field() {
     let place = Place::new();
-    for (section, field) in [("[node]", "x"), ("[echo]", "x"), ("[[peer]]", "x")] {
+    for (section, field) in [
+        ("[node]", "x"),
+        ("[security]", "x"),
+        ("[echo]", "x"),
+        ("[[peer]]", "x"),
+    ] {
         let failure = place
             .toml(&format!("{section}\n{field} = 1"))
             .expect_err("unknown");
@@ -251,6 +275,83 @@ fn mistakes_are_told_with_line_column_and_remedy() {
         );
         assert!(!shown.contains(&ticket.to_string()), "{shown}");
     }
+}
+
+#[test]
+fn mistakes_in_a_policy_are_told_with_line_column_and_remedy() {
+    let place = Place::new();
+    let peer = |lines: &str| format!("[[peer]]\nid = \"{A}\"\n{lines}");
+    for (text, at, what, fix) in [
+        (
+            "[security]\nminimum = \"L4\"",
+            "6:11",
+            "\"L4\"",
+            "\"L2\" post-quantum",
+        ),
+        (
+            "[security]\nminimum = 2",
+            "6:11",
+            "invalid type",
+            "wiremesh config",
+        ),
+        ("[security]\nstage = \"bth\"", "6:9", "no stage", "`both`"),
+        (
+            "[security]\nstage = \"soon\"",
+            "6:9",
+            "no stage",
+            "new-only",
+        ),
+        (
+            "[security]\nstatickem = true",
+            "6:1",
+            "unknown field",
+            "`static-kem`",
+        ),
+        // The default minimum is L2, which the oldest stage does not list.
+        (
+            "[security]\nstage = \"old-only\"",
+            "6:9",
+            "lists nothing of L2",
+            "minimum = \"L1\"",
+        ),
+        (
+            "[security]\nminimum = \"L3\"",
+            "6:11",
+            "L3",
+            "static-kem = true",
+        ),
+        (&peer("minimum = \"x\""), "7:11", "\"x\"", "L1"),
+        (
+            &peer("minimum = \"L3\""),
+            "7:11",
+            "static",
+            "static-kem = true",
+        ),
+        (
+            &peer("stock = true\nminimum = \"L2\""),
+            "8:11",
+            "stock",
+            "remove",
+        ),
+    ] {
+        let failure = place.node(text).expect_err(text);
+        let shown = failure.to_string();
+        assert_eq!(failure.exit.code(), 2);
+        assert!(
+            shown.contains(&format!("node.toml:{at}")),
+            "{text}: {shown}"
+        );
+        assert!(failure.what.contains(what), "{text}: {shown}");
+        let given = failure.fix.unwrap_or_default();
+        assert!(given.contains(fix), "{text}: {shown}");
+    }
+    let weak = place.node(&peer("minimum = \"L1\"")).expect("only useless");
+    assert!(weak.warnings[0].contains("7:11") && weak.warnings[0].contains("no effect"));
+    let old = "[security]\nminimum = \"L1\"\nstage = \"old-only\"";
+    assert_eq!(
+        place.node(old).expect("good").policy,
+        Policy::at(Stage::OldOnly)
+    );
 }
 
 #[test]

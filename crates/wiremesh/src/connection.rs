@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
+use wiremesh_control::{Level, SuiteId};
 use wiremesh_wire::NodeId;
 
 /// A connection: quinn's streams and datagrams, of one protocol, with one peer.
@@ -25,20 +26,12 @@ pub struct Connection {
     _permit: Option<Arc<Permit>>,
 }
 
-/// How strong the protection of a session is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Level {
-    /// WireGuard v1: X25519, ChaCha20-Poly1305, BLAKE2s.
-    Classical,
-}
-
 /// What protects a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Security {
     /// The suite's number: 0x0001 is WireGuard v1.
-    pub suite: u16,
+    pub suite: SuiteId,
     /// Its level.
     pub level: Level,
     /// Epoch of the preshared key that made the session in use; 0 is the configured one.
@@ -91,7 +84,7 @@ impl Connection {
             .peer_status(&self.peer)
             .and_then(|peer| peer.psk_epoch);
         Security {
-            suite: 0x0001,
+            suite: SuiteId::WIREGUARD,
             level: Level::Classical,
             psk_epoch: psk_epoch.unwrap_or(0),
         }

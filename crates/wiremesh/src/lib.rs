@@ -46,6 +46,7 @@ mod outbox;
 mod peer;
 mod pins;
 mod port;
+mod sign;
 mod state_dir;
 mod status;
 mod streams;
@@ -55,16 +56,18 @@ mod udp_socket;
 
 pub use admission::{Admission, AdmissionRequest};
 pub use builder::NodeBuilder;
-pub use connection::{Connection, Level, PathInfo, Security};
+pub use connection::{Connection, PathInfo, Security};
 pub use error::{BindError, ConnectError, PingError, UdpBindError, UdpSendError};
 pub use node::Node;
 pub use peer::{AddPeerError, Peer, PeerConfig};
 pub use pins::PinsError;
 pub use quinn;
+pub use sign::{InvalidSignature, SIGNATURE_LEN, sign, verify};
 pub use state_dir::{PinStore, StateError};
 pub use status::{NodeStatus, PeerState, PeerStatus, Refusal};
 pub use target::Target;
 pub use udp_socket::UdpSocket;
+pub use wiremesh_control::{Level, Pin, Policy, PolicyError, Stage, SuiteId, Suites, WaitReason};
 pub use wiremesh_quic::default_transport;
 pub use wiremesh_wire::address;
 pub use wiremesh_wire::{

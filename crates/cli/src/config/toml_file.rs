@@ -16,13 +16,17 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
-use wiremesh::{IpNet, NodeId, PresharedKey, Ticket, network_id};
+use wiremesh::{
+    IpNet, Level, NodeId, Policy, PolicyError, PresharedKey, Stage, Ticket, network_id,
+};
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
     node: Node,
+    #[serde(default)]
+    security: Security,
     #[serde(default)]
     echo: Echo,
     #[serde(default)]
@@ -49,6 +53,14 @@ struct Node {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Security {
+    minimum: Option<Text>,
+    stage: Option<Text>,
+    static_kem: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Echo {
     udp_port: Option<u16>,
 }
@@ -63,6 +75,7 @@ struct RawPeer {
     preshared_key_file: Option<Text>,
     allowed_ips: Option<Vec<Text>>,
     keepalive: Option<Spanned<u64>>,
+    minimum: Option<Text>,
     #[serde(default)]
     stock: bool,
 }
@@ -101,6 +114,17 @@ fn toml_failure(error: &toml::de::Error, text: &str, path: &Path) -> Failure {
         .fix(suggest::remedy(word, &known));
     }
     failure.fix("wiremesh config prints a file with every field and its form")
+}
+
+/// How to mend a policy that contradicts itself.
+pub(crate) fn policy_remedy(error: PolicyError) -> &'static str {
+    match error {
+        PolicyError::NothingListed { .. } => {
+            "to speak with old nodes set minimum = \"L1\"; else set stage = \"both\""
+        }
+        PolicyError::NoStaticKey => "add static-kem = true to [security]",
+        _ => "wiremesh config prints a file with every field and its form",
+    }
 }
 
 struct Resolve<'a> {
@@ -171,8 +195,12 @@ impl Resolve<'_> {
             node.listen.as_deref(),
             "\"0.0.0.0:51820\", \"[::]:51820\"",
         )?;
-        let peers = file.peer.into_iter().map(|raw| self.peer(raw, &network));
-        let peers = peers.collect::<Result<_, Failure>>()?;
+        let policy = self.policy(&file.security)?;
+        let mut warnings = Vec::new();
+        let mut peers = Vec::new();
+        for raw in file.peer {
+            peers.push(self.peer(raw, &network, policy, &mut warnings)?);
+        }
         let mtu_bytes = match &node.mtu {
             None => DEFAULT_MTU,
             Some(mtu) => check_mtu(*mtu.get_ref()).map_err(|why| self.wrong("mtu", mtu, why))?,
@@ -201,14 +229,88 @@ impl Resolve<'_> {
                 "\"host.example:51820\"",
             )?,
             network,
+            policy,
             mtu_bytes,
             state_dir,
             control_socket,
             log: node.log.unwrap_or(Log::Info),
             udp_echo_port: file.echo.udp_port.filter(|port| *port != 0),
             peers,
-            warnings: Vec::new(),
+            warnings,
         })
+    }
+
+    fn policy(&self, given: &Security) -> Result<Policy, Failure> {
+        let mut policy = Policy {
+            static_kem: given.static_kem.unwrap_or_default(),
+            ..Policy::default()
+        };
+        if let Some(minimum) = &given.minimum {
+            policy.minimum = self.level("minimum", minimum)?;
+        }
+        if let Some(value) = &given.stage {
+            let word = value.get_ref();
+            policy.stage = word.parse().map_err(|_| {
+                let known = Stage::ALL.map(Stage::name);
+                self.wrong("stage", value, format_args!("{word:?} is no stage"))
+                    .fix(suggest::remedy(word, &known))
+            })?;
+        }
+        policy.suites().map_err(|error| {
+            let (field, value) = match error {
+                PolicyError::NothingListed { .. } => ("stage", given.stage.as_ref()),
+                _ => ("minimum", given.minimum.as_ref()),
+            };
+            let failure = match value.or(given.minimum.as_ref()) {
+                Some(value) => self.wrong(field, value, error),
+                None => Failure::input(error.to_string()).at(self.path.display()),
+            };
+            failure.fix(policy_remedy(error))
+        })?;
+        Ok(policy)
+    }
+
+    fn level(&self, field: &str, value: &Text) -> Result<Level, Failure> {
+        let text = value.get_ref();
+        text.parse().map_err(|error| {
+            self.wrong(field, value, format_args!("{text:?}: {error}"))
+                .fix("\"L1\" is WireGuard as it is, \"L2\" post-quantum, \"L3\" with static keys too")
+        })
+    }
+
+    /// The least level of a peer's own, which can only be above the node's.
+    fn peer_minimum(
+        &self,
+        raw: &RawPeer,
+        policy: Policy,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Level>, Failure> {
+        let Some(value) = &raw.minimum else {
+            return Ok(None);
+        };
+        let level = self.level("minimum", value)?;
+        if raw.stock && level > Level::Classical {
+            return Err(self
+                .wrong("minimum", value, "a stock WireGuard peer reaches L1 only")
+                .fix("remove `minimum`, or `stock = true`"));
+        }
+        let own = Policy {
+            minimum: policy.minimum.max(level),
+            ..policy
+        };
+        own.suites().map_err(|error| {
+            self.wrong("minimum", value, error)
+                .fix(policy_remedy(error))
+        })?;
+        if level < policy.minimum && !raw.stock {
+            warnings.push(format!(
+                "{}: minimum = \"{level}\" has no effect: the node demands {} of every peer that is \
+                 not marked as stock",
+                self.place(value),
+                policy.minimum
+            ));
+        }
+        Ok(Some(level))
     }
 
     fn addresses(&self, node: &Node) -> Result<Vec<(IpAddr, IpNet)>, Failure> {
@@ -248,7 +350,13 @@ impl Resolve<'_> {
         }
     }
 
-    fn peer(&self, spanned: Spanned<RawPeer>, network: &str) -> Result<Peer, Failure> {
+    fn peer(
+        &self,
+        spanned: Spanned<RawPeer>,
+        network: &str,
+        policy: Policy,
+        warnings: &mut Vec<String>,
+    ) -> Result<Peer, Failure> {
         let place = self.place(&spanned);
         let raw = spanned.into_inner();
         let id: Option<NodeId> = match &raw.id {
@@ -292,6 +400,7 @@ impl Resolve<'_> {
             preshared_key,
             allowed_ips: self.allowed_ips(raw.allowed_ips.as_deref().unwrap_or_default())?,
             keepalive: self.keepalive(raw.keepalive.as_ref())?,
+            minimum: self.peer_minimum(&raw, policy, warnings)?,
             stock: raw.stock,
             place,
         })

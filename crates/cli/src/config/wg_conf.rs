@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
-use wiremesh::{Endpoint, IpNet, NodeId, PresharedKey, SecretKey};
+use wiremesh::{Endpoint, IpNet, NodeId, Policy, PresharedKey, SecretKey};
 
 const INTERFACE_KEYS: [&str; 12] = [
     "PrivateKey",
@@ -127,6 +127,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Failure> {
         listen: everywhere(port),
         network: String::new(),
         admission: Admission::AllowList,
+        // The peers of such a file are stock WireGuard, at L1; there is no field for more.
+        policy: Policy::default(),
         addresses,
         advertise: Vec::new(),
         mtu_bytes,
@@ -191,6 +193,7 @@ fn peer(section: &Section<'_>) -> Result<Peer, Failure> {
         preshared_key,
         allowed_ips,
         keepalive,
+        minimum: None,
         stock: true,
         place: key.place.clone(),
     })
