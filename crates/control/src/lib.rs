@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod exchange;
 pub mod frame;
 pub mod kem;
+pub mod kernel;
 pub mod local;
 pub mod machine;
 pub mod message;

@@ -16,7 +16,7 @@ pub use status::{MachineStatus, Phase, Refusal, WaitReason};
 use crate::Random;
 use crate::exchange::{Agreement, Offered, Replied, Role};
 use crate::frame::{ExchangeId, MessageType, Reassembly, fragment};
-use crate::local::Local;
+use crate::local::{Local, Plane};
 use crate::pin::Pin;
 use crate::policy::required_level;
 use crate::record::SignedRecord;
@@ -229,6 +229,10 @@ pub struct Machine {
     /// The switch must not wait for the next natural handshake.
     urgent: bool,
     switch_tries: u8,
+    /// B, kernel: LIVE came, and the peer was removed and added anew for it.
+    replaced: bool,
+    /// The peer is known to let application data through under the key in the slot.
+    confirmed: bool,
     /// The peer made a session under the boot key while a key of ours is in the slot.
     peer_lost_key: bool,
     /// The peer is our engine, by the newest of its messages.
@@ -273,6 +277,8 @@ impl Machine {
             open: false,
             urgent: false,
             switch_tries: 0,
+            replaced: false,
+            confirmed: false,
             peer_lost_key: false,
             peer_has_session_gate: false,
             peer_holds: [0; 32],
@@ -330,11 +336,13 @@ impl Machine {
             self.install(cx, agreement);
         }
         cx.out.push(Output::Settle);
+        let seen_by_both = self.peer_has_session_gate && cx.local.plane() == Plane::Engine;
+        self.confirmed |= seen_by_both || self.role == Role::B || !self.urgent;
         match core::mem::replace(&mut self.exchange, Exchange::None) {
             Exchange::Finished(agreement, _)
             | Exchange::Switch(agreement)
             | Exchange::Set(agreement)
-                if !self.peer_has_session_gate =>
+                if !seen_by_both && self.urgent =>
             {
                 let live = agreement.live(self.role);
                 self.began = cx.now.instant;
@@ -361,10 +369,27 @@ impl Machine {
             // A repeats LIVE until it has B's, and B answers each.
             Role::A if matches!(self.exchange, Exchange::Live(..)) => {
                 self.exchange = Exchange::None;
+                self.confirmed = true;
             }
             Role::A => {}
+            // The kernel may still hold a session under the boot key: let go of it.
+            Role::B if cx.local.plane() == Plane::Kernel && !self.open_by_replacement() => {
+                self.replaced = true;
+                cx.out.push(Output::Handshake);
+            }
             Role::B => cx.send(MessageType::Live, id, &agreement.live(Role::B)),
         }
+    }
+
+    fn open_by_replacement(&self) -> bool {
+        self.replaced || matches!(self.exchange, Exchange::Live(..))
+    }
+
+    /// Whether the peer is known to let application data through under the key in the slot; for
+    /// the kernel, whose allowed IPs are the gate.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed
     }
 
     /// The level is reached: nothing is wanted any more.
@@ -393,6 +418,7 @@ impl Machine {
             machine.retry_at = None;
             machine.pokes = 0;
             machine.legacy = false;
+            machine.confirmed = false;
             machine.peer_lost_key = false;
             if machine.slot.take().is_some() {
                 cx.out.push(Output::Install(None));

@@ -82,7 +82,11 @@ fn each_node_moves_through_the_stages_while_they_talk() {
         assert!(pair.sides.iter().all(|side| side.open()), "{who} {stage}");
     }
     assert!(pair.is_up());
-    assert!(pair.sides.iter().all(|side| side.pin.level == Level::PostQuantum));
+    assert!(
+        pair.sides
+            .iter()
+            .all(|side| side.pin.level == Level::PostQuantum)
+    );
 }
 
 #[test]

@@ -136,6 +136,8 @@ impl Machine {
             if self.urgent && self.peer_has_session_gate {
                 cx.out.push(Output::ExpectHandshake);
             }
+            self.confirmed &= !self.urgent;
+            self.replaced = false;
             self.install(cx, (slot, suite));
             self.began = cx.now.instant;
         }

@@ -3,6 +3,7 @@
 use super::{Admission, Context, Exchange, Machine, Output, Refusal, Repeated, Slot, WaitReason};
 use crate::exchange::{self, Agreement};
 use crate::frame::{ExchangeId, MessageType};
+use crate::local::Plane;
 use crate::message::{Hello, Reply};
 use crate::suite::{Level, SuiteId, choose};
 use alloc::boxed::Box;
@@ -142,7 +143,9 @@ impl Machine {
             let (slot, _) = Agreement::clone_slot(&agreement);
             self.urgent = self.is_switch_urgent(cx, slot.level);
             cx.out.push(Output::Candidate(slot));
-            if self.urgent && self.peer_has_session_gate {
+            // The kernel holds one key only, and has it in the slot when DONE has come.
+            let both_try_two = self.peer_has_session_gate && cx.local.plane() == Plane::Engine;
+            if self.urgent && both_try_two {
                 cx.out.push(Output::Handshake);
             }
         }
@@ -172,6 +175,7 @@ impl Machine {
             return self.open_legacy(cx);
         }
         let (slot, suite) = Agreement::clone_slot(&agreement);
+        self.confirmed &= !self.urgent;
         self.install(cx, (slot, suite));
         self.began = cx.now.instant;
         self.switch_tries = 0;

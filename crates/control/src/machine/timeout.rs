@@ -4,6 +4,7 @@ use super::{
     ADMISSION_TIME, Context, EXCHANGE_TIME, Exchange, InSlot, Machine, Output, WaitReason,
 };
 use crate::exchange::Role;
+use crate::local::Plane;
 use crate::suite::Level;
 use wiremesh_wire::Instant;
 
@@ -93,7 +94,8 @@ impl Machine {
                 self.turn_away(cx);
             }
             Exchange::Set(_) if self.legacy => {}
-            Exchange::Live(..) | Exchange::None => {}
+            Exchange::Live(..) if self.confirmed || cx.local.plane() == Plane::Engine => {}
+            Exchange::None => {}
             _ => self.retry_later(cx),
         }
     }

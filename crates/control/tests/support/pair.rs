@@ -18,7 +18,10 @@ pub struct Seeded(pub u64);
 impl Random for Seeded {
     fn fill(&mut self, out: &mut [u8]) {
         for byte in out {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(99);
             *byte = (self.0 >> 56) as u8;
         }
     }

@@ -171,7 +171,7 @@ def seeded(label, length=32):
 
 
 def emit(name, value):
-    print(f"{name} = {value.hex()}")
+    print(f"{name} = {value.hex()}".rstrip())
 
 
 class Party:
