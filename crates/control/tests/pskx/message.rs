@@ -6,7 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use wiremesh_control::frame::MESSAGE_MAX;
-use wiremesh_control::kem::{CT_LEN, EK_LEN};
+use wiremesh_control::kem::EK_LEN;
 use wiremesh_control::message::{
     Abort, AbortCode, CAP_STATIC_CT, Fin, Hello, Key, Live, MessageError, OFFER_MAX, Offer,
     PROOF_MAX, Reply,
@@ -144,7 +144,8 @@ fn fields_out_of_range_are_refused() {
 #[test]
 fn tlvs_have_limits_and_unknown_ones_are_skipped() {
     use MessageError as E;
-    let cases: [(&[(u8, usize)], Option<MessageError>); 15] = [
+    type Case = (&'static [(u8, usize)], Option<MessageError>);
+    let cases: [Case; 15] = [
         (&[(2, 8)], None),
         (&[(3, 5), (2, 8), (1, 5)], None),
         (&[(4, 0), (2, 8), (255, 1000), (4, 1)], None),
@@ -181,7 +182,11 @@ fn cut_bodies_are_refused_unless_the_cut_is_between_two_tlvs() {
         static_ct: Some(filled(3)),
         ..offer()
     };
-    let proof = offer.hello.proof.as_ref().map_or(0, |proof| 3 + proof.len());
+    let proof = offer
+        .hello
+        .proof
+        .as_ref()
+        .map_or(0, |proof| 3 + proof.len());
     let bytes = offer.emit();
     let without_proof = bytes.len() - proof;
     for len in 0..bytes.len() {

@@ -1,8 +1,9 @@
 //! What the test files share: nodes, random sources, and a whole exchange step by step.
 
 use curve25519_dalek::montgomery::MontgomeryPoint;
-use wiremesh_control::exchange::{self, ExchangeError, Offered, Party, Replied, Role};
-use wiremesh_control::message::{Hello, Offer};
+use std::fmt::Debug;
+use wiremesh_control::exchange::{self, Agreement, ExchangeError, Offered, Party, Replied, Role};
+use wiremesh_control::message::{Hello, Offer, Reply};
 use wiremesh_control::schedule::hash;
 use wiremesh_control::{KemSecret, Level, Random, SuiteId, Suites};
 use wiremesh_wire::{NetworkId, NodeId, SecretKey};
@@ -116,4 +117,52 @@ pub fn reply(
         Some(a.kem.encapsulation_key()),
         &mut Dice(0xb0),
     )
+}
+
+/// One honest exchange, with everything that went over the wire.
+pub struct Run {
+    pub a: Node,
+    pub b: Node,
+    pub offered: Offered,
+    pub offer: Vec<u8>,
+    pub replied: Replied,
+    pub reply: Vec<u8>,
+    pub at_a: Agreement,
+    pub fin: Vec<u8>,
+    pub at_b: Agreement,
+}
+
+impl Run {
+    pub fn new(suite: SuiteId, nonce: u8) -> Self {
+        let [a, b] = nodes();
+        let (offered, offer) = offer(&a, &b, nonce);
+        let (replied, reply) = reply(&b, &a, &offer, suite).expect("an honest OFFER");
+        let (at_a, fin) = accept(&offered, &a, &b.id, &reply).expect("an honest REPLY");
+        let at_b = replied.accept_fin(&a.id, &fin).expect("an honest FIN");
+        Self {
+            a,
+            b,
+            offered,
+            offer,
+            replied,
+            reply,
+            at_a,
+            fin,
+            at_b,
+        }
+    }
+}
+
+pub fn accept(
+    offered: &Offered,
+    a: &Node,
+    peer: &NodeId,
+    reply: &[u8],
+) -> Result<(Agreement, Vec<u8>), ExchangeError> {
+    let parsed = Reply::parse(reply).map_err(|_| ExchangeError::Malformed)?;
+    offered.accept_reply(&a.party(), peer, &parsed, reply, &mut Dice(0xa0))
+}
+
+pub fn error<T: Debug>(result: Result<T, ExchangeError>) -> ExchangeError {
+    result.expect_err("it is refused")
 }

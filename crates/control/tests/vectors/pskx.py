@@ -287,10 +287,9 @@ def abort(key, role, code, highest):
 
 def frames(kind, exchange_id, body):
     pieces = [body[at:at + 1024] for at in range(0, len(body), 1024)] or [b""]
-    return [
-        struct.pack(">BBBB8sHH", 1, kind, i, len(pieces), exchange_id, len(body), len(piece)) + piece
-        for i, piece in enumerate(pieces)
-    ]
+    first = lambda i: struct.pack(">BBBB8s", 1, kind, i, len(pieces), exchange_id)
+    lens = lambda piece: struct.pack(">HH", len(body), len(piece))
+    return [first(i) + lens(piece) + piece for i, piece in enumerate(pieces)]
 
 
 NETWORK = seeded("network")
