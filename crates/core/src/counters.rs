@@ -36,6 +36,13 @@ pub enum DropReason {
     NotIp,
     /// A decrypted packet whose source is outside the peer's allowed IPs.
     SourceNotAllowed,
+    /// A packet from or to a control address that is not of the control protocol, either way.
+    ControlOnly,
+    /// A control packet that nothing is waiting for.
+    ControlUnexpected,
+    /// A packet on a session below the level that the peer needs, or one that waited in vain for a
+    /// session at that level.
+    BelowLevel,
     /// A cookie reply that does not belong to a message of ours.
     CookieInvalid,
     /// A packet that was staged for `REKEY_ATTEMPT_TIME` or longer while no handshake was answered.
@@ -46,7 +53,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [DropReason; 18] = [
+    pub const ALL: [DropReason; 21] = [
         DropReason::Malformed,
         DropReason::Mac1,
         DropReason::CookieDemanded,
@@ -62,6 +69,9 @@ impl DropReason {
         DropReason::SessionExpired,
         DropReason::NotIp,
         DropReason::SourceNotAllowed,
+        DropReason::ControlOnly,
+        DropReason::ControlUnexpected,
+        DropReason::BelowLevel,
         DropReason::CookieInvalid,
         DropReason::NoAnswer,
         DropReason::EventsFull,
@@ -85,6 +95,9 @@ impl DropReason {
             DropReason::SessionExpired => "session-expired",
             DropReason::NotIp => "not-ip",
             DropReason::SourceNotAllowed => "source-not-allowed",
+            DropReason::ControlOnly => "control-only",
+            DropReason::ControlUnexpected => "control-unexpected",
+            DropReason::BelowLevel => "below-level",
             DropReason::CookieInvalid => "cookie-invalid",
             DropReason::NoAnswer => "no-answer",
             DropReason::EventsFull => "events-full",

@@ -21,7 +21,7 @@ pub enum HandshakeFailure {
 pub enum Event {
     /// Save this value durably before sending what comes next: every timestamp in use is smaller.
     ReserveTimestamps(Tai64n),
-    /// Sealing for this peer works from now on.
+    /// Sealing for this peer works from now on: there is a session at the level it needs.
     SessionEstablished {
         /// The peer.
         peer: PeerKey,
@@ -30,7 +30,7 @@ pub enum Event {
         /// Initiation to response; known to the initiator.
         handshake_time: Option<Duration>,
     },
-    /// The last session of the peer is gone.
+    /// The last session of the peer is gone that is at the level it needs.
     SessionLost {
         /// The peer.
         peer: PeerKey,

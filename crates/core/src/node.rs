@@ -2,10 +2,13 @@
 //!
 //! Owns the table of peers and, in [`Shared`], everything that all peers share. Messages are
 //! handled in `node/handshake.rs` and `node/data.rs`, strangers in `node/admission.rs`, deadlines
-//! in `node/timeout.rs`.
+//! in `node/timeout.rs`; `node/gate.rs` says which sessions carry data, and `node/control.rs` is
+//! where the control protocol is attached.
 
 mod admission;
+mod control;
 mod data;
+mod gate;
 mod handshake;
 mod shared;
 mod timeout;
@@ -15,6 +18,7 @@ use crate::config::{AddPeerError, NodeConfig, Path, PeerConfig};
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::peer::{Peer, PeerKey, PeerStats};
+use crate::psk_slots::PskSlots;
 use crate::status::{PeerState, PeerStatus};
 use admission::PendingAdmission;
 use alloc::boxed::Box;
@@ -23,10 +27,11 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::ops::Range;
 use core::time::Duration;
+pub use gate::{GATE_CLOSED, GATE_OPEN};
 use shared::Shared;
 pub use usage::Usage;
 use wiremesh_noise::{RemoteIdentity, Role};
-use wiremesh_wire::{Instant, InvalidNodeId, IpNet, NodeId, Now, PresharedKey, address};
+use wiremesh_wire::{Instant, InvalidNodeId, IpNet, NodeId, Now, address};
 
 /// A datagram to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +54,7 @@ pub struct Received {
 /// Why a packet was not taken. The packet comes back to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejected {
-    /// The destination is in no peer's allowed IPs.
+    /// The destination is in no peer's allowed IPs, or the packet is from or to a control address.
     NoRoute(Vec<u8>),
     /// Not an IP packet.
     NotIp(Vec<u8>),
@@ -62,9 +67,11 @@ pub enum Rejected {
 pub enum NotReady {
     /// The handle names no peer.
     UnknownPeer,
-    /// No session is live; a handshake was started. Give the packet to
-    /// [`Node::handle_packet`], which keeps it until there is one.
+    /// No session is live at the level that the peer needs; a handshake was started if that can
+    /// help. Give the packet to [`Node::handle_packet`], which keeps it until there is one.
     NoSession,
+    /// The packet is from or to a control address: only the node itself may send such.
+    ControlOnly,
 }
 
 /// One WireGuard node, without I/O. See the crate documentation for how to drive it.
@@ -200,8 +207,10 @@ impl Node {
         let mut peer = Box::new(Peer {
             key,
             remote,
-            psk: config.preshared_key,
-            psk_epoch: 0,
+            psks: PskSlots::new(config.preshared_key, 0),
+            gate: GATE_OPEN,
+            speaks_control: false,
+            expects_initiation: false,
             path: config.endpoint.map(Path::to),
             candidates: Box::default(),
             overlay,
@@ -303,17 +312,6 @@ impl Node {
         data::HEADER_BYTES + self.shared.padded_len(packet_len) + data::TAG_BYTES
     }
 
-    /// Changes the preshared key in place: live sessions stay, the next handshake uses the new
-    /// one. `epoch` marks every session made from now on.
-    pub fn set_preshared_key(&mut self, key: PeerKey, psk: PresharedKey, epoch: u32) -> bool {
-        let Some(peer) = self.peers.of(key) else {
-            return false;
-        };
-        peer.psk = psk;
-        peer.psk_epoch = epoch;
-        true
-    }
-
     /// Sets or ends the persistent keepalive of a peer.
     pub fn set_persistent_keepalive(&mut self, now: Now, key: PeerKey, every: Option<Duration>) {
         if let Some(peer) = self.peers.of(key) {
@@ -335,7 +333,7 @@ impl Node {
                 if peer
                     .link
                     .as_ref()
-                    .is_some_and(|link| link.sessions.peek_current().is_some())
+                    .is_some_and(|link| link.sessions.has_sealing())
                 {
                     self.shared.send_keepalive(now, peer);
                     self.shared.schedule(peer);
@@ -358,14 +356,15 @@ impl Node {
         }
     }
 
-    /// Starts a handshake unless a session is live or one is under way.
+    /// Starts a handshake unless a session for data is live, one is under way, or one would not
+    /// help, see [`Node::set_gate_level`].
     pub fn connect(&mut self, now: Now, key: PeerKey) -> bool {
         let Some(peer) = self.peers.of(key) else {
             return false;
         };
         peer.stats.gave_up = false;
-        if !self.shared.has_live_session(now, peer) {
-            self.shared.initiate(now, peer);
+        if !self.shared.has_data_session(now, peer) {
+            self.shared.want_session(now, peer);
             self.shared.schedule(peer);
         }
         true
@@ -385,8 +384,7 @@ impl Node {
     pub fn is_ready(&self, now: Now, key: PeerKey) -> bool {
         self.peers
             .peek(key)
-            .and_then(|peer| peer.link.as_ref()?.sessions.peek_current())
-            .is_some_and(|session| !session.is_expired(now.instant))
+            .is_some_and(|peer| self.shared.has_data_session(now, peer))
     }
 
     /// The next event.
@@ -417,9 +415,7 @@ impl Node {
     pub fn status(&self, now: Now, key: PeerKey) -> Option<PeerStatus> {
         let peer = self.peers.peek(key)?;
         let link = peer.link.as_deref();
-        let live = link
-            .and_then(|link| link.sessions.peek_current())
-            .filter(|session| !session.is_expired(now.instant));
+        let live = link.and_then(|link| link.sessions.in_use(now.instant));
         let last_received = peer
             .stats
             .last_received
@@ -431,9 +427,11 @@ impl Node {
             allowed_ips: peer.allowed_ips.clone(),
             state: state_of(peer, live.is_some(), now),
             provisional: peer.provisional.is_some(),
+            gate: peer.gate,
             session_age: live.map(|session| now.instant.saturating_since(session.birth)),
             initiator: live.map(|session| session.role == Role::Initiator),
-            session_psk_epoch: live.map(|session| session.psk_epoch),
+            session_psk_epoch: live.map(|session| session.psk.epoch),
+            session_level: live.map(|session| session.psk.level),
             last_handshake: peer.stats.last_handshake,
             handshake_time: peer.stats.last_handshake_time,
             rx_bytes: peer.stats.rx_bytes,

@@ -4,6 +4,7 @@
 //! one small allocation: everything bigger hangs below [`Link`].
 
 use crate::config::Path;
+use crate::psk_slots::PskSlots;
 use crate::sessions::Sessions;
 use crate::timers::Timers;
 use alloc::boxed::Box;
@@ -11,9 +12,9 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
-use wiremesh_noise::constants::REJECT_AFTER_TIME;
+use wiremesh_noise::constants::{REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME};
 use wiremesh_noise::{CookieState, InitiatorHandshake, RemoteIdentity};
-use wiremesh_wire::{Instant, IpNet, PresharedKey, Tai64n, UnixTime};
+use wiremesh_wire::{Instant, IpNet, Tai64n, UnixTime};
 
 /// A handle of a peer. It stays unique: a removed peer's handle never names another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +59,8 @@ pub(crate) struct Link {
     pub(crate) pending: Option<Box<PendingHandshake>>,
     /// When the run of initiations began that is not answered yet.
     pub(crate) attempt_began: Option<Instant>,
+    /// When the run began that has had its quick retry.
+    pub(crate) quick_retry_of: Option<Instant>,
     pub(crate) sessions: Sessions,
     pub(crate) cookie: CookieState,
     pub(crate) timers: Timers,
@@ -72,14 +75,29 @@ impl Link {
             && self.sessions.is_empty()
             && self.staged.is_empty()
     }
+
+    /// When the first staged packet has waited long enough, where no attempt to get a session
+    /// decides that: there is one, but below the gate.
+    pub(crate) fn staged_until(&self) -> Option<Instant> {
+        if self.attempt_began.is_some() || self.sessions.peek_current().is_some() {
+            return None;
+        }
+        let (since, _) = self.staged.front()?;
+        Some(*since + REKEY_ATTEMPT_TIME)
+    }
 }
 
 /// One peer.
 pub(crate) struct Peer {
     pub(crate) key: PeerKey,
     pub(crate) remote: RemoteIdentity,
-    pub(crate) psk: PresharedKey,
-    pub(crate) psk_epoch: u32,
+    pub(crate) psks: PskSlots,
+    /// The level that a session needs to carry more than control packets.
+    pub(crate) gate: u8,
+    /// It has spoken the control protocol: it is no stock WireGuard.
+    pub(crate) speaks_control: bool,
+    /// One initiation may come right behind the last one: the peer has just been given a key.
+    pub(crate) expects_initiation: bool,
     pub(crate) path: Option<Path>,
     /// Further places where it may be; initiations go to all of them until one answers.
     pub(crate) candidates: Box<[SocketAddr]>,
@@ -150,6 +168,7 @@ impl Peer {
             add(link.pending.as_ref().map(|pending| pending.retry_at));
             add(link.sessions.next_expiry());
             add(link.timers.next());
+            add(link.staged_until());
             // Packets staged with nothing under way must not stay for ever.
             if link.pending.is_none() && link.sessions.is_empty() {
                 add(link.attempt_began.map(|began| began + REJECT_AFTER_TIME));

@@ -40,12 +40,16 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// Whether it was let in by admission rather than configured.
     pub provisional: bool,
-    /// Age of the session in use.
+    /// The level that a session needs to carry more than control packets.
+    pub gate: u8,
+    /// Age of the session in use: the one for data, else one below the gate.
     pub session_age: Option<Duration>,
     /// Whether the session in use was initiated by us.
     pub initiator: Option<bool>,
     /// Epoch of the preshared key that made the session in use.
     pub session_psk_epoch: Option<u32>,
+    /// Security level of the session in use; data flows on it if it is at least `gate`.
+    pub session_level: Option<u8>,
     /// Wall time of the last completed handshake.
     pub last_handshake: Option<UnixTime>,
     /// Initiation to response of the last handshake that we initiated.

@@ -3,6 +3,7 @@
 //! The path of every packet; no allocation on the way in, none on the way out when the caller
 //! reuses its buffer. Source: WireGuard paper section 5.4.6.
 
+use super::control::touches_control;
 use super::shared::Shared;
 use super::{Node, NotReady, Received, Rejected};
 use crate::config::Path;
@@ -93,7 +94,12 @@ impl Node {
             }
         };
         let newest = session.is_newest(header.counter);
-        let rekey = slot == Slot::Current && session.wants_rekey_on_receive(now.instant);
+        let level = session.psk.level;
+        let rekey = match slot {
+            Slot::Current => session.wants_rekey_on_receive(now.instant),
+            Slot::Below => link.sessions.below_wants_rekey_on_receive(now.instant),
+            Slot::Next | Slot::Previous => false,
+        };
         if newest && peer.path != Some(path) {
             shared.move_endpoint(peer, path);
         }
@@ -109,7 +115,13 @@ impl Node {
         }
         let packet = HEADER_BYTES..HEADER_BYTES + plaintext_len;
         let packet = shared.check_source(peer, datagram, packet)?;
-        Some(Received { peer: key, packet })
+        if touches_control(&datagram[packet.clone()]) {
+            shared.open_control(now, peer, &datagram[packet]);
+            return None;
+        }
+        shared
+            .may_pass(now, peer, (level, header.receiver))
+            .then_some(Received { peer: key, packet })
     }
 
     /// Seals one IP packet for `key`, appending the whole datagram to `out`, and tells where it
@@ -120,7 +132,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NotReady`]; a handshake is started when it is for want of a session.
+    /// [`NotReady`]; a handshake is started when it is for want of a session and can give one.
     pub fn seal_packet(
         &mut self,
         now: Now,
@@ -133,13 +145,20 @@ impl Node {
         let Some(peer) = self.peers.of(key) else {
             return Err(NotReady::UnknownPeer);
         };
-        self.shared
-            .seal(now, peer, packet_len, out, fill)
-            .ok_or_else(|| {
-                self.shared.initiate(now, peer);
+        let what = (Slot::Current, packet_len);
+        let sealed = self.shared.seal(now, peer, what, out, |packet| {
+            fill(packet);
+            !touches_control(packet)
+        });
+        match sealed {
+            Err(NotReady::NoSession) => {
+                self.shared.want_session(now, peer);
                 self.shared.schedule(peer);
-                NotReady::NoSession
-            })
+            }
+            Err(NotReady::ControlOnly) => self.shared.counters.drop_for(DropReason::ControlOnly),
+            _ => {}
+        }
+        sealed
     }
 
     /// Takes one IP packet, finds its peer by the destination, and queues it: sealed when a
@@ -153,6 +172,10 @@ impl Node {
         let Ok(header) = ip::parse(&packet) else {
             return Err(Rejected::NotIp(packet));
         };
+        if touches_control(&packet) {
+            self.shared.counters.drop_for(DropReason::ControlOnly);
+            return Err(Rejected::NoRoute(packet));
+        }
         let Some(key) = self.shared.allowed.lookup(header.destination) else {
             return Err(Rejected::NoRoute(packet));
         };
@@ -172,29 +195,34 @@ impl Shared {
         padded.min(self.mtu_bytes.max(packet_len))
     }
 
-    /// Seals with the current session; `None` when there is none to seal with.
-    fn seal(
+    /// Seals a packet of `packet_len` bytes with the session in this place; `fill` tells whether
+    /// the packet may go.
+    pub(super) fn seal(
         &mut self,
         now: Now,
         peer: &mut Peer,
-        packet_len: usize,
+        (on, packet_len): (Slot, usize),
         out: &mut Vec<u8>,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Option<Path> {
-        let path = peer.path?;
+        fill: impl FnOnce(&mut [u8]) -> bool,
+    ) -> Result<Path, NotReady> {
+        let path = peer.path.ok_or(NotReady::NoSession)?;
         let padded = self.padded_len(packet_len);
-        let link = peer.link.as_deref_mut()?;
+        let link = peer.link.as_deref_mut().ok_or(NotReady::NoSession)?;
         let session = link
             .sessions
-            .current()
-            .filter(|s| !s.is_expired(now.instant))?;
+            .sealing(on)
+            .filter(|s| !s.is_expired(now.instant))
+            .ok_or(NotReady::NoSession)?;
         let start = out.len();
         out.resize(start + HEADER_BYTES + padded + TAG_BYTES, 0);
         let datagram = &mut out[start..];
-        fill(&mut datagram[HEADER_BYTES..HEADER_BYTES + packet_len]);
+        if !fill(&mut datagram[HEADER_BYTES..HEADER_BYTES + packet_len]) {
+            out.truncate(start);
+            return Err(NotReady::ControlOnly);
+        }
         if session.sealer.seal(datagram).is_err() {
             out.truncate(start);
-            return None;
+            return Err(NotReady::NoSession);
         }
         let rekey = session.wants_rekey_on_send(now.instant);
         link.timers.on_sent();
@@ -210,17 +238,21 @@ impl Shared {
         if armed || rekey {
             self.schedule(peer);
         }
-        Some(path)
+        Ok(path)
     }
 
     fn queue_packet(&mut self, now: Now, peer: &mut Peer, packet: Vec<u8>) -> Result<(), Rejected> {
-        if self.has_live_session(now, peer) {
+        if self.has_data_session(now, peer) {
             if self.transmits.len() >= self.limits.transmits_max {
                 return Err(Rejected::QueueFull(packet));
             }
             let mut datagram = Vec::with_capacity(packet.len() + 64);
-            let fill = |out: &mut [u8]| out.copy_from_slice(&packet);
-            if let Some(path) = self.seal(now, peer, packet.len(), &mut datagram, fill) {
+            let fill = |out: &mut [u8]| {
+                out.copy_from_slice(&packet);
+                true
+            };
+            let what = (Slot::Current, packet.len());
+            if let Ok(path) = self.seal(now, peer, what, &mut datagram, fill) {
                 self.push_transmit(path, datagram);
                 return Ok(());
             }
@@ -229,12 +261,15 @@ impl Shared {
             return Err(Rejected::QueueFull(packet));
         }
         peer.link().staged.push_back((now.instant, packet));
-        self.initiate(now, peer);
+        self.want_session(now, peer);
         Ok(())
     }
 
-    /// Seals what waited for a session; `false` if nothing did.
+    /// Seals what waited for a session; `false` if nothing did, or none is there.
     pub(super) fn flush_staged(&mut self, now: Now, peer: &mut Peer) -> bool {
+        if !self.has_data_session(now, peer) {
+            return false;
+        }
         let staged = core::mem::take(&mut peer.link().staged);
         let any = !staged.is_empty();
         for (_, packet) in staged {
@@ -246,14 +281,21 @@ impl Shared {
         any
     }
 
-    /// Sends an empty packet, or starts a handshake if there is no session to send it on.
+    /// Sends an empty packet on the youngest session, or starts a handshake if there is none.
     pub(super) fn send_keepalive(&mut self, now: Now, peer: &mut Peer) {
+        let link = peer.link.as_deref();
+        let on = link.and_then(|link| link.sessions.youngest(now.instant));
+        self.send_keepalive_on(now, peer, on.unwrap_or(Slot::Current));
+    }
+
+    /// Sends an empty packet on this session, or starts a handshake if that is not possible.
+    pub(super) fn send_keepalive_on(&mut self, now: Now, peer: &mut Peer, on: Slot) {
         let mut datagram = Vec::with_capacity(HEADER_BYTES + TAG_BYTES);
-        match self.seal(now, peer, 0, &mut datagram, |_| ()) {
-            Some(path) => {
+        match self.seal(now, peer, (on, 0), &mut datagram, |_| true) {
+            Ok(path) => {
                 self.push_transmit(path, datagram);
             }
-            None => self.initiate(now, peer),
+            Err(_) => self.initiate(now, peer),
         }
     }
 
@@ -271,9 +313,12 @@ impl Shared {
     /// The peer has shown that it holds the keys of the session that we made as responder.
     fn confirm_next(&mut self, now: Now, peer: &mut Peer) {
         let link = peer.link.get_or_insert_default();
-        link.sessions.confirm_next(|index| {
+        let confirmed = link.sessions.confirm_next(peer.gate, |index| {
             self.indices.remove(&index);
         });
+        let Some(made_with) = confirmed else {
+            return;
+        };
         if link.pending.is_none() {
             // An attempt that could send nothing (no endpoint) has found its session this way.
             link.attempt_began = None;
@@ -282,11 +327,14 @@ impl Shared {
         peer.stats.last_handshake = Some(now.unix);
         peer.stats.gave_up = false;
         self.counters.handshakes += 1;
-        self.push_event(Event::SessionEstablished {
-            peer: peer.key,
-            initiator: false,
-            handshake_time: None,
-        });
+        if made_with.level >= peer.gate {
+            self.push_event(Event::SessionEstablished {
+                peer: peer.key,
+                initiator: false,
+                handshake_time: None,
+            });
+        }
+        self.on_session_usable(now, peer, made_with, false);
         self.flush_staged(now, peer);
     }
 

@@ -9,19 +9,21 @@ use crate::config::Path;
 use crate::counters::DropReason;
 use crate::event::{Event, HandshakeFailure};
 use crate::peer::{Peer, PeerKey, PendingHandshake, Provisional};
+use crate::psk_slots::{PskSlot, PskTag};
 use crate::sessions::{Session, Slot};
 use crate::timers::JITTER_MAX;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::time::Duration;
 use wiremesh_noise::constants::REKEY_TIMEOUT;
 use wiremesh_noise::{
-    AuthenticatedInitiation, create_initiation, open_initiation, set_mac2, verify_mac1,
+    AuthenticatedInitiation, SessionKeys, create_initiation, open_initiation, set_mac2, verify_mac1,
 };
-use wiremesh_wire::{CookieReply, HandshakeInitiation, HandshakeResponse, Now};
+use wiremesh_wire::{CookieReply, HandshakeInitiation, HandshakeResponse, Now, PresharedKey};
 
 /// Least time between two initiations to one peer: the Linux implementation rounds timestamps to
 /// 16.8 ms and accepts 50 initiations a second from one peer.
-const INITIATIONS_APART: Duration = Duration::from_millis(40);
+pub(super) const INITIATIONS_APART: Duration = Duration::from_millis(40);
 
 /// Least time between two initiations of one peer that we answer.
 const INITIATIONS_ACCEPTED_APART: Duration = Duration::from_millis(20);
@@ -37,11 +39,19 @@ enum Found {
 }
 
 impl Shared {
-    pub(super) fn has_live_session(&self, now: Now, peer: &Peer) -> bool {
+    /// Whether there is a session to seal data with.
+    pub(super) fn has_data_session(&self, now: Now, peer: &Peer) -> bool {
         peer.link
             .as_ref()
             .and_then(|link| link.sessions.peek_current())
             .is_some_and(|session| !session.is_expired(now.instant))
+    }
+
+    /// Whether there is a session to seal anything with, be it only control packets.
+    pub(super) fn has_live_session(&self, now: Now, peer: &Peer) -> bool {
+        peer.link
+            .as_ref()
+            .is_some_and(|link| link.sessions.in_use(now.instant).is_some())
     }
 
     /// Whether the peer may be elsewhere: no session, or one on which nothing comes back.
@@ -139,7 +149,12 @@ impl Shared {
     ) {
         let local_index = self.bind_index(now, peer.key);
         let ephemeral = self.drbg.draw32(now);
-        let answer = initiation.respond(&peer.psk, &ephemeral, local_index);
+        let not_taken_up = peer
+            .link
+            .as_ref()
+            .and_then(|link| link.sessions.not_taken_up(now.instant));
+        let slot = peer.psks.to_answer_with(not_taken_up);
+        let answer = initiation.respond(&slot.psk, &ephemeral, local_index);
         let Ok((message, keys)) = answer else {
             self.indices.remove(&local_index);
             self.counters.drop_for(DropReason::HandshakeInvalid);
@@ -147,9 +162,10 @@ impl Shared {
         };
         peer.greatest_timestamp = Some(initiation.timestamp());
         peer.last_initiation_received = Some(now.instant);
-        let session = Session::new(keys, now.instant, peer.psk_epoch);
+        peer.expects_initiation = false;
+        let session = Session::new(keys, now.instant, slot.tag);
         let link = peer.link.get_or_insert_default();
-        link.sessions.add(session, false, |index| {
+        link.sessions.add(session, false, peer.gate, |index| {
             self.indices.remove(&index);
         });
         let mut datagram = message.emit().to_vec();
@@ -162,6 +178,58 @@ impl Shared {
         peer.stats.last_received = Some(now.instant);
         peer.on_traversal(now.instant);
         self.push_transmit(path, datagram);
+        self.schedule(peer);
+    }
+
+    /// The peer has answered our initiation: the session is usable at once.
+    fn complete(
+        &mut self,
+        now: Now,
+        path: Path,
+        peer: &mut Peer,
+        keys: SessionKeys,
+        made_with: PskTag,
+    ) {
+        let link = peer.link.get_or_insert_default();
+        let Some(pending) = link.pending.take() else {
+            return;
+        };
+        let handshake_time = now.instant.saturating_since(pending.sent_at);
+        let index = keys.local_index;
+        self.indices.insert(index, peer.key);
+        link.attempt_began = None;
+        link.timers.deferred_initiation = None;
+        link.timers.on_received();
+        // Of two handshakes that crossed, the one of the smaller node id wins on both sides.
+        let peers_wins = peer.remote.node_id() < self.local.node_id();
+        let session = Session::new(keys, now.instant, made_with);
+        link.sessions.add(session, peers_wins, peer.gate, |index| {
+            self.indices.remove(&index);
+        });
+        peer.path = Some(path);
+        peer.provisional = peer.provisional.map(|_| Provisional::Confirmed);
+        peer.stats.rx_bytes += HandshakeResponse::LEN as u64;
+        peer.stats.last_handshake = Some(now.unix);
+        peer.stats.last_handshake_time = Some(handshake_time);
+        peer.stats.last_received = Some(now.instant);
+        peer.stats.gave_up = false;
+        peer.on_traversal(now.instant);
+        self.counters.handshakes += 1;
+        if made_with.level >= peer.gate {
+            self.push_event(Event::SessionEstablished {
+                peer: peer.key,
+                initiator: true,
+                handshake_time: Some(handshake_time),
+            });
+        }
+        self.on_session_usable(now, peer, made_with, true);
+        // The responder may use the session only after our first data: send some now.
+        let flushed = self.flush_staged(now, peer);
+        match peer.link().sessions.unused(index) {
+            Some(Slot::Current) if flushed => {}
+            Some(slot) => self.send_keepalive_on(now, peer, slot),
+            None => {}
+        }
         self.schedule(peer);
     }
 
@@ -247,7 +315,7 @@ impl Node {
             return self.shared.counters.drop_for(DropReason::HandshakeReplayed);
         }
         let too_soon = |at| now.instant.saturating_since(at) < INITIATIONS_ACCEPTED_APART;
-        if peer.last_initiation_received.is_some_and(too_soon) {
+        if peer.last_initiation_received.is_some_and(too_soon) && !peer.expects_initiation {
             return self.shared.counters.drop_for(DropReason::HandshakeFlood);
         }
         self.shared.accept_initiation(now, path, peer, &initiation);
@@ -272,54 +340,21 @@ impl Node {
         let Some(peer) = self.peers.of(key) else {
             return;
         };
-        let (psk, epoch) = (&peer.psk, peer.psk_epoch);
-        let Some(link) = peer.link.as_deref_mut() else {
+        let Some(pending) = peer.link.as_ref().and_then(|link| link.pending.as_ref()) else {
             return;
         };
-        let Some(pending) = link.pending.as_deref() else {
-            return;
-        };
+        let slots: Vec<&PskSlot> = peer.psks.in_order().collect();
+        let psks: Vec<&PresharedKey> = slots.iter().map(|slot| &slot.psk).collect();
         let answer = pending
             .state
-            .consume_response(&self.shared.local, message, psk);
-        let Ok(keys) = answer else {
+            .consume_response_any(&self.shared.local, message, &psks);
+        let Ok((place, keys)) = answer else {
             // The pending handshake stays: anyone can send a bad response.
-            return self.shared.counters.drop_for(DropReason::HandshakeInvalid);
+            self.shared.counters.drop_for(DropReason::HandshakeInvalid);
+            return self.shared.retry_soon(now, peer);
         };
-        let handshake_time = now.instant.saturating_since(pending.sent_at);
-        self.shared.indices.remove(&pending.local_index);
-        self.shared.indices.insert(keys.local_index, key);
-        link.pending = None;
-        link.attempt_began = None;
-        link.timers.on_received();
-        // Of two handshakes that crossed, the one of the smaller node id wins on both sides.
-        let peers_wins = peer.remote.node_id() < self.shared.local.node_id();
-        link.sessions.add(
-            Session::new(keys, now.instant, epoch),
-            peers_wins,
-            |index| {
-                self.shared.indices.remove(&index);
-            },
-        );
-        peer.path = Some(path);
-        peer.provisional = peer.provisional.map(|_| Provisional::Confirmed);
-        peer.stats.rx_bytes += HandshakeResponse::LEN as u64;
-        peer.stats.last_handshake = Some(now.unix);
-        peer.stats.last_handshake_time = Some(handshake_time);
-        peer.stats.last_received = Some(now.instant);
-        peer.stats.gave_up = false;
-        peer.on_traversal(now.instant);
-        self.shared.counters.handshakes += 1;
-        self.shared.push_event(Event::SessionEstablished {
-            peer: key,
-            initiator: true,
-            handshake_time: Some(handshake_time),
-        });
-        // The responder may use the session only after our first data: send some now.
-        if !self.shared.flush_staged(now, peer) {
-            self.shared.send_keepalive(now, peer);
-        }
-        self.shared.schedule(peer);
+        let made_with = slots[place].tag;
+        self.shared.complete(now, path, peer, keys, made_with);
     }
 
     pub(super) fn handle_cookie_reply(&mut self, now: Now, message: &CookieReply) {

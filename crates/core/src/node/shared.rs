@@ -15,10 +15,11 @@ use crate::wheel::Wheel;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::hash::{BuildHasherDefault, Hasher};
+use core::net::Ipv6Addr;
 use core::time::Duration;
 use hashbrown::HashMap;
 use wiremesh_noise::{CookieChecker, LocalIdentity};
-use wiremesh_wire::{Instant, InvalidNodeId, IpNet, Now, Tai64n, UnixTime};
+use wiremesh_wire::{Instant, InvalidNodeId, IpNet, Now, Tai64n, UnixTime, address};
 
 /// Our indices are random already, so one multiplication spreads them.
 #[derive(Default)]
@@ -43,6 +44,8 @@ impl Hasher for IndexHasher {
 /// Everything of a node that is not a peer.
 pub(super) struct Shared {
     pub(super) local: LocalIdentity,
+    /// Our own control address.
+    pub(super) control: Ipv6Addr,
     pub(super) admission: Admission,
     pub(super) limits: Limits,
     pub(super) mtu_bytes: usize,
@@ -75,6 +78,7 @@ impl Shared {
         let local = LocalIdentity::new(config.secret_key)?;
         Ok(Self {
             cookies: CookieChecker::new(&local, cookie_secret, now.instant),
+            control: address::control_address(&local.node_id()),
             local,
             admission: config.admission,
             limits: config.limits,

@@ -61,12 +61,16 @@ impl Node {
             let Some(link) = peer.link.as_deref_mut() else {
                 continue;
             };
-            let had_session = !link.sessions.is_empty();
+            let had_any = !link.sessions.is_empty();
+            let had_session = link.sessions.reach(peer.gate);
             let wanted = link.attempt_began.is_some();
             let staged = core::mem::take(&mut link.staged);
             self.shared.drop_link(peer);
             if had_session {
                 self.shared.push_event(Event::SessionLost { peer: key });
+            }
+            if had_any {
+                self.shared.on_links_gone(now, peer);
             }
             if peer.provisional.is_some() {
                 let node_id = peer.remote.node_id();
@@ -87,6 +91,7 @@ impl Shared {
     fn run_deadlines(&mut self, now: Now, peer: &mut Peer) -> Left {
         self.retry_or_give_up(now, peer);
         self.expire_sessions(now, peer);
+        self.expire_staged(now, peer);
         let unconfirmed_too_long = matches!(peer.provisional,
             Some(Provisional::UnconfirmedUntil(at)) if now.instant >= at);
         if unconfirmed_too_long || (peer.provisional.is_some() && peer.link.is_none()) {
@@ -104,7 +109,11 @@ impl Shared {
                 self.initiate(now, peer);
             }
             if deferred {
-                self.initiate_soon(now, peer);
+                // One that is under way is answered, but under no key of ours.
+                match peer.link().pending {
+                    Some(_) => self.send_initiation(now, peer),
+                    None => self.initiate_soon(now, peer),
+                }
             }
         }
         if peer.persistent_due.is_some_and(|at| now.instant >= at) {
@@ -169,13 +178,22 @@ impl Shared {
         if link.sessions.is_empty() {
             return;
         }
+        let had_session = link.sessions.reach(peer.gate);
         link.sessions.expire(now.instant, false, |index| {
             self.indices.remove(&index);
         });
+        link.sessions.promote(peer.gate);
+        if had_session && !link.sessions.reach(peer.gate) {
+            self.push_event(Event::SessionLost { peer: peer.key });
+        }
         if link.sessions.is_empty() {
             link.timers.passive_keepalive = None;
             link.timers.no_answer = None;
-            self.push_event(Event::SessionLost { peer: peer.key });
+            let waiting = !link.staged.is_empty() && link.attempt_began.is_none();
+            self.on_links_gone(now, peer);
+            if waiting {
+                self.initiate(now, peer);
+            }
             peer.trim();
         }
     }

@@ -15,7 +15,7 @@ pub struct Usage {
     pub pending_admissions: usize,
     /// Peers with a handshake, a session, or staged packets.
     pub links: usize,
-    /// Receiver indices of handshakes and sessions; at most four per link.
+    /// Receiver indices of handshakes and sessions; at most five per link.
     pub indices: usize,
     /// Packets that wait for a session; per peer at most [`crate::Limits::staged_packets_max`].
     pub staged_packets: usize,

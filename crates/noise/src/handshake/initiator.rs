@@ -84,37 +84,61 @@ impl InitiatorHandshake {
 
     /// Checks a response under one preshared key and derives the session keys.
     ///
-    /// Nothing in the pending handshake changes, whatever the outcome: a spoofed response leaves
-    /// it waiting for the true one, and the same response can be tried under a second key. The
-    /// caller has checked mac1 with [`crate::verify_mac1`]. Costs two key agreements.
+    /// As [`InitiatorHandshake::consume_response_any`] with one key.
     ///
     /// # Errors
     ///
-    /// The peer's fault in every case; [`HandshakeError::Authentication`] also covers a preshared
-    /// key that differs.
+    /// The same.
     pub fn consume_response(
         &self,
         local: &LocalIdentity,
         response: &HandshakeResponse,
         psk: &PresharedKey,
     ) -> Result<SessionKeys, HandshakeError> {
+        let (_, keys) = self.consume_response_any(local, response, &[psk])?;
+        Ok(keys)
+    }
+
+    /// Checks a response under several preshared keys in turn, and derives the session keys under
+    /// the first that fits, with its place in `psks`.
+    ///
+    /// Nothing in the pending handshake changes, whatever the outcome: a spoofed response leaves
+    /// it waiting for the true one. The caller has checked mac1 with [`crate::verify_mac1`]. Costs
+    /// two key agreements, and a few hashes for each preshared key.
+    ///
+    /// # Errors
+    ///
+    /// The peer's fault in every case; [`HandshakeError::Authentication`] also covers a preshared
+    /// key that is none of these.
+    pub fn consume_response_any(
+        &self,
+        local: &LocalIdentity,
+        response: &HandshakeResponse,
+        psks: &[&PresharedKey],
+    ) -> Result<(usize, SessionKeys), HandshakeError> {
         if response.receiver != self.local_index {
             return Err(HandshakeError::WrongReceiver);
         }
-        let mut transcript = self.transcript.clone();
-        transcript.mix_ephemeral(&response.ephemeral);
-        transcript.mix_secret(&*self.ephemeral.agree(&response.ephemeral)?);
-        transcript.mix_secret(&*local.dh().agree(&response.ephemeral)?);
-        let key = transcript.mix_preshared(psk);
-        let [] = transcript.open::<0>(&key, &response.encrypted_nothing)?;
-        let (sealing, opening) = transcript.split();
-        Ok(SessionKeys {
-            sealing: SealingKey::new(&sealing),
-            opening: OpeningKey::new(&opening),
-            local_index: self.local_index,
-            remote_index: response.sender,
-            role: Role::Initiator,
-        })
+        let mut agreed = self.transcript.clone();
+        agreed.mix_ephemeral(&response.ephemeral);
+        agreed.mix_secret(&*self.ephemeral.agree(&response.ephemeral)?);
+        agreed.mix_secret(&*local.dh().agree(&response.ephemeral)?);
+        for (place, psk) in psks.iter().enumerate() {
+            let mut transcript = agreed.clone();
+            let key = transcript.mix_preshared(psk);
+            if let Ok([]) = transcript.open::<0>(&key, &response.encrypted_nothing) {
+                let (sealing, opening) = transcript.split();
+                let keys = SessionKeys {
+                    sealing: SealingKey::new(&sealing),
+                    opening: OpeningKey::new(&opening),
+                    local_index: self.local_index,
+                    remote_index: response.sender,
+                    role: Role::Initiator,
+                };
+                return Ok((place, keys));
+            }
+        }
+        Err(HandshakeError::Authentication)
     }
 }
 
