@@ -44,6 +44,11 @@ impl Drbg {
         out
     }
 
+    /// How often it was drawn from.
+    pub(crate) fn draws(&self) -> u64 {
+        self.draws
+    }
+
     pub(crate) fn draw_u32(&mut self, now: Now) -> u32 {
         let d = self.draw32(now);
         u32::from_le_bytes([d[0], d[1], d[2], d[3]])

@@ -26,6 +26,12 @@ pub struct Usage {
 }
 
 impl Node {
+    /// How often the secret generator was drawn from since the node was made. It tells nothing of
+    /// what was drawn; a simulator that gave the seed can follow the generator by it.
+    pub fn random_draws(&self) -> u64 {
+        self.shared.drbg.draws()
+    }
+
     /// Counts what the node holds now.
     pub fn usage(&self) -> Usage {
         let mut usage = Usage {
