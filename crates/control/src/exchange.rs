@@ -11,7 +11,7 @@ use core::fmt;
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use subtle::ConstantTimeEq;
 use wiremesh_wire::{NetworkId, NodeId, PresharedKey, SecretKey};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::Random;
 use crate::kem::{CT_LEN, EK_LEN, KemSecret, SEED_LEN, encapsulate};
@@ -472,7 +472,9 @@ fn seal(
 
 /// X25519; refuses a share of small order, whose product everybody knows (RFC 7748, section 6.1).
 fn x25519(secret: &Secret, share: &[u8; 32]) -> Result<Secret, ExchangeError> {
-    let product = Zeroizing::new(MontgomeryPoint(*share).mul_clamped(**secret).to_bytes());
+    let mut point = MontgomeryPoint(*share).mul_clamped(**secret);
+    let product = Zeroizing::new(point.to_bytes());
+    point.zeroize();
     match bool::from(product.ct_eq(&[0; 32])) {
         true => Err(ExchangeError::ZeroShare),
         false => Ok(product),

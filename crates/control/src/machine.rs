@@ -132,7 +132,7 @@ impl Context<'_> {
 }
 
 /// What the operator or the application says of one peer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerSettings {
     /// Application data with this peer needs at least this, whatever the node's minimum.
     pub minimum: Option<Level>,

@@ -6,7 +6,8 @@ use crate::allowed_ips::Overlap;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
-use wiremesh_wire::{IpNet, NodeId, PresharedKey, SecretKey, Tai64n};
+use wiremesh_control::{PeerSettings, Pin, Policy, PolicyError};
+use wiremesh_wire::{InvalidNodeId, IpNet, NetworkId, NodeId, PresharedKey, SecretKey, Tai64n};
 
 /// Where datagrams of a peer come from and go to.
 ///
@@ -44,6 +45,13 @@ pub enum Admission {
     /// The application decides: see [`crate::Event::AdmissionRequested`].
     Ask {
         /// Questions open at a time; a further stranger is dropped.
+        pending_max: u32,
+    },
+    /// The application decides by a proof that the stranger shows in the exchange: until then it
+    /// is a provisional peer with nothing but the control address. Needs the control protocol;
+    /// without it, it is as [`Admission::AllowList`].
+    Proof {
+        /// Strangers at a time; a further one is dropped.
         pending_max: u32,
     },
 }
@@ -92,6 +100,42 @@ pub struct NodeConfig {
     /// Every timestamp this key used before is smaller than this or equal. Load it from where
     /// [`crate::Event::ReserveTimestamps`] was saved.
     pub timestamp_floor: Option<Tai64n>,
+    /// The control protocol; `None` (the default) is plain WireGuard, in which every peer is L1.
+    pub control: Option<ControlConfig>,
+}
+
+/// How a node takes part in the control protocol, which agrees on suites.
+#[derive(Debug)]
+pub struct ControlConfig {
+    /// Our network. Default: the one with the empty name.
+    pub network: NetworkId,
+    /// What we list, promise and demand. Default: at least L2.
+    pub policy: Policy,
+    /// The seed of the static ML-KEM key; needed if the policy turns L3 on.
+    pub kem_seed: Option<[u8; 64]>,
+    /// No record of ours had a sequence number above this. Load it from where
+    /// [`crate::Event::SaveRecordSeq`] was saved.
+    pub record_seq_floor: u64,
+    /// A preshared key is replaced after this much time in use. Default 15 minutes.
+    pub rotate_after: Duration,
+    /// What is remembered of peers for good. Load it from where [`crate::Event::SavePin`] was saved.
+    pub pins: Vec<(NodeId, Pin)>,
+    /// Whether each transition is told in [`crate::Event::ControlMoved`]. Default: no.
+    pub trace: bool,
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            network: NetworkId::default(),
+            policy: Policy::default(),
+            kem_seed: None,
+            record_seq_floor: 0,
+            rotate_after: Duration::from_secs(900),
+            pins: Vec::new(),
+            trace: false,
+        }
+    }
 }
 
 impl NodeConfig {
@@ -103,6 +147,7 @@ impl NodeConfig {
             limits: Limits::default(),
             mtu_bytes: 1_420,
             timestamp_floor: None,
+            control: None,
         }
     }
 }
@@ -120,6 +165,11 @@ pub struct PeerConfig {
     pub allowed_ips: Vec<IpNet>,
     /// A keepalive after this long without traffic. Range 1 s to 65,535 s.
     pub persistent_keepalive: Option<Duration>,
+    /// The operator names it as stock WireGuard: L1, and no control protocol.
+    pub stock: bool,
+    /// What application data with it needs at least, and what is shown to it. Ignored for a stock
+    /// peer and without the control protocol.
+    pub security: PeerSettings,
 }
 
 impl PeerConfig {
@@ -131,8 +181,19 @@ impl PeerConfig {
             preshared_key: PresharedKey::default(),
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
+            stock: false,
+            security: PeerSettings::default(),
         }
     }
+}
+
+/// Why a node was not made. The caller is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewNodeError {
+    /// The secret key has no valid public key: never in practice.
+    Key(InvalidNodeId),
+    /// The policy contradicts itself.
+    Policy(PolicyError),
 }
 
 /// Why a peer was not added. The caller is at fault, or a limit is reached.

@@ -40,6 +40,8 @@ pub enum DropReason {
     ControlOnly,
     /// A control packet that nothing is waiting for.
     ControlUnexpected,
+    /// A message of the control protocol that is not valid, or not now.
+    ControlRefused,
     /// A packet on a session below the level that the peer needs, or one that waited in vain for a
     /// session at that level.
     BelowLevel,
@@ -53,7 +55,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [DropReason; 21] = [
+    pub const ALL: [DropReason; 22] = [
         DropReason::Malformed,
         DropReason::Mac1,
         DropReason::CookieDemanded,
@@ -71,6 +73,7 @@ impl DropReason {
         DropReason::SourceNotAllowed,
         DropReason::ControlOnly,
         DropReason::ControlUnexpected,
+        DropReason::ControlRefused,
         DropReason::BelowLevel,
         DropReason::CookieInvalid,
         DropReason::NoAnswer,
@@ -97,6 +100,7 @@ impl DropReason {
             DropReason::SourceNotAllowed => "source-not-allowed",
             DropReason::ControlOnly => "control-only",
             DropReason::ControlUnexpected => "control-unexpected",
+            DropReason::ControlRefused => "control-refused",
             DropReason::BelowLevel => "below-level",
             DropReason::CookieInvalid => "cookie-invalid",
             DropReason::NoAnswer => "no-answer",

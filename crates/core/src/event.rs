@@ -4,7 +4,10 @@
 
 use crate::config::Path;
 use crate::peer::PeerKey;
+use alloc::vec::Vec;
 use core::time::Duration;
+use wiremesh_control::exchange::Role;
+use wiremesh_control::{Phase, Pin};
 use wiremesh_wire::{NodeId, Tai64n};
 
 /// Why a handshake attempt was given up.
@@ -70,6 +73,10 @@ pub enum Event {
         node_id: NodeId,
         /// Where it asks from; not proven beyond the handshake message.
         path: Path,
+        /// What it shows, at most 4,096 bytes; only under [`crate::Admission::Proof`].
+        proof: Option<Vec<u8>>,
+        /// Whether more handshakes come in than the node is to answer without a cookie.
+        under_load: bool,
     },
     /// A stranger was turned away; it got no answer.
     Refused {
@@ -77,6 +84,33 @@ pub enum Event {
         node_id: NodeId,
         /// Where it asked from.
         path: Path,
+    },
+    /// Save what is known of this peer for good durably before sending what comes next.
+    SavePin {
+        /// Whose.
+        node_id: NodeId,
+        /// What replaces the pin before.
+        pin: Pin,
+    },
+    /// Save this number durably before sending what comes next: the number of our own record.
+    SaveRecordSeq(u64),
+    /// What protects a peer's traffic has changed, or why it has to wait.
+    SecurityChanged {
+        /// The peer.
+        peer: PeerKey,
+    },
+    /// A transition of the control protocol, where [`crate::ControlConfig::trace`] asks for it.
+    ControlMoved {
+        /// The peer.
+        peer: PeerKey,
+        /// Our role.
+        role: Role,
+        /// Where the protocol stood.
+        from: Phase,
+        /// What happened.
+        event: &'static str,
+        /// Where it stands.
+        to: Phase,
     },
     /// The wall clock went forward against the monotonic one: perhaps a restored snapshot. All
     /// sessions were ended, so that no nonce can be used twice. Give fresh randomness to

@@ -33,9 +33,11 @@ mod timers;
 mod wheel;
 
 pub use allowed_ips::{AllowedIps, Overlap};
-pub use config::{AddPeerError, Admission, Limits, NodeConfig, Path, PeerConfig};
+pub use config::{
+    AddPeerError, Admission, ControlConfig, Limits, NewNodeError, NodeConfig, Path, PeerConfig,
+};
 pub use counters::{Counters, DropReason};
 pub use event::{Event, HandshakeFailure};
 pub use node::{GATE_CLOSED, GATE_OPEN, Node, NotReady, Received, Rejected, Transmit, Usage};
 pub use peer::PeerKey;
-pub use status::{PeerState, PeerStatus};
+pub use status::{PeerSecurity, PeerState, PeerStatus};

@@ -6,6 +6,7 @@
 //! where the control protocol is attached.
 
 mod admission;
+mod agreement;
 mod control;
 mod data;
 mod gate;
@@ -14,7 +15,7 @@ mod shared;
 mod timeout;
 mod usage;
 
-use crate::config::{AddPeerError, NodeConfig, Path, PeerConfig};
+use crate::config::{AddPeerError, NewNodeError, NodeConfig, Path, PeerConfig};
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::peer::{Peer, PeerKey, PeerStats};
@@ -30,8 +31,9 @@ use core::time::Duration;
 pub use gate::{GATE_CLOSED, GATE_OPEN};
 use shared::Shared;
 pub use usage::Usage;
+use wiremesh_control::PeerSettings;
 use wiremesh_noise::{RemoteIdentity, Role};
-use wiremesh_wire::{Instant, InvalidNodeId, IpNet, NodeId, Now, address};
+use wiremesh_wire::{Instant, IpNet, NodeId, Now, address};
 
 /// A datagram to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,8 +147,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When the secret key has no valid public key (it is zero after clamping, never in practice).
-    pub fn new(config: NodeConfig, seed: [u8; 32], now: Now) -> Result<Self, InvalidNodeId> {
+    /// [`NewNodeError`]: the policy contradicts itself.
+    pub fn new(config: NodeConfig, seed: [u8; 32], now: Now) -> Result<Self, NewNodeError> {
         Ok(Self {
             shared: Shared::new(config, seed, now)?,
             peers: Peers::default(),
@@ -204,11 +206,20 @@ impl Node {
             }
             added.push(*net);
         }
+        let settings =
+            (config.security != PeerSettings::default()).then(|| Box::new(config.security.clone()));
+        let gate = match config.stock {
+            true => GATE_OPEN,
+            false => self.shared.initial_gate(&config.node_id, &config.security),
+        };
         let mut peer = Box::new(Peer {
             key,
             remote,
             psks: PskSlots::new(config.preshared_key, 0),
-            gate: GATE_OPEN,
+            gate,
+            stock: config.stock,
+            settings,
+            machine: None,
             speaks_control: false,
             expects_initiation: false,
             path: config.endpoint.map(Path::to),

@@ -12,6 +12,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
+use wiremesh_control::PeerSettings;
+use wiremesh_control::machine::{ADMISSION_TIME, Machine};
 use wiremesh_noise::constants::{REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME};
 use wiremesh_noise::{CookieState, InitiatorHandshake, RemoteIdentity};
 use wiremesh_wire::{Instant, IpNet, Tai64n, UnixTime};
@@ -94,6 +96,12 @@ pub(crate) struct Peer {
     pub(crate) psks: PskSlots,
     /// The level that a session needs to carry more than control packets.
     pub(crate) gate: u8,
+    /// The operator named it as stock WireGuard: no control protocol.
+    pub(crate) stock: bool,
+    /// What the operator or the application says of its security, where that is anything.
+    pub(crate) settings: Option<Box<PeerSettings>>,
+    /// The control protocol with it, from the first session on.
+    pub(crate) machine: Option<Box<Machine>>,
     /// It has spoken the control protocol: it is no stock WireGuard.
     pub(crate) speaks_control: bool,
     /// One initiation may come right behind the last one: the peer has just been given a key.
@@ -124,6 +132,8 @@ pub(crate) struct Peer {
 pub(crate) enum Provisional {
     /// It has not shown that it received our response.
     UnconfirmedUntil(Instant),
+    /// It has not shown a proof that the application accepts.
+    Unproven(Instant),
     /// It has.
     Confirmed,
 }
@@ -151,6 +161,18 @@ impl Peer {
         }
     }
 
+    /// A stranger has shown that it received our response. One that needs a proof has until then.
+    pub(crate) fn confirm_stranger(&mut self, now: Instant) {
+        let unproven = |peer: &Self| peer.settings.as_ref().is_some_and(|s| s.needs_admission);
+        self.provisional = match self.provisional {
+            Some(Provisional::UnconfirmedUntil(_)) if unproven(self) => {
+                Some(Provisional::Unproven(now + ADMISSION_TIME))
+            }
+            Some(Provisional::UnconfirmedUntil(_)) => Some(Provisional::Confirmed),
+            other => other,
+        };
+    }
+
     /// Anything authenticated went either way: the persistent keepalive starts over.
     pub(crate) fn on_traversal(&mut self, now: Instant) {
         self.persistent_due = self.persistent_keepalive.map(|every| now + every);
@@ -174,9 +196,12 @@ impl Peer {
                 add(link.attempt_began.map(|began| began + REJECT_AFTER_TIME));
             }
         }
-        if let Some(Provisional::UnconfirmedUntil(at)) = self.provisional {
+        if let Some(Provisional::UnconfirmedUntil(at) | Provisional::Unproven(at)) =
+            self.provisional
+        {
             add(Some(at));
         }
+        add(self.machine.as_deref().and_then(Machine::next_deadline));
         next
     }
 }

@@ -82,6 +82,20 @@ impl PskSlots {
         }
     }
 
+    /// The key in front has proven good: the alternate is not needed any more.
+    pub(crate) fn settle_first(&mut self) {
+        if let Some(agreed) = &mut self.agreed {
+            agreed.alternate = None;
+        }
+    }
+
+    /// Puts the boot key in front; the one that was there becomes the alternate.
+    pub(crate) fn step_back(&mut self) {
+        if let Some(agreed) = &mut self.agreed {
+            agreed.alternate = agreed.primary.take();
+        }
+    }
+
     /// Forgets all keys but the boot key.
     pub(crate) fn forget_agreed(&mut self) {
         self.agreed = None;

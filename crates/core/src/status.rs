@@ -6,6 +6,7 @@ use crate::config::Path;
 use alloc::boxed::Box;
 use core::net::Ipv6Addr;
 use core::time::Duration;
+use wiremesh_control::{Level, Phase, Pin, SuiteId, Suites, WaitReason};
 use wiremesh_wire::{IpNet, NodeId, UnixTime};
 
 /// Where a peer stands.
@@ -23,6 +24,33 @@ pub enum PeerState {
     Silent,
     /// The last attempt was given up: the peer is off, elsewhere, or does not admit us.
     NoAnswer,
+}
+
+/// What protects the traffic with a peer.
+#[derive(Clone, Debug)]
+pub struct PeerSecurity {
+    /// Level of the session in use; `None` while no session carries data.
+    pub level: Option<Level>,
+    /// Its suite.
+    pub suite: Option<SuiteId>,
+    /// What data needs; `None` while nothing may pass.
+    pub required: Option<Level>,
+    /// Epoch of the preshared key that made the session in use.
+    pub psk_epoch: Option<u32>,
+    /// Since when the preshared key, or the agreement on L1, is in force, Unix seconds.
+    pub since: Option<u64>,
+    /// What is remembered of the peer for good.
+    pub pin: Option<Pin>,
+    /// The suites that it listed last.
+    pub theirs: Option<Suites>,
+    /// Why it waits for the level that it needs, and since when, Unix seconds.
+    pub waiting: Option<(WaitReason, u64)>,
+    /// Where the control protocol stands.
+    pub phase: Option<Phase>,
+    /// Whether it has yet to be admitted.
+    pub stranger: bool,
+    /// Whether it takes no part in the control protocol by configuration.
+    pub stock: bool,
 }
 
 /// A snapshot of one peer.

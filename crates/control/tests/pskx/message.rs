@@ -174,6 +174,21 @@ fn unknown_capabilities_are_kept_and_mean_nothing() {
     assert_eq!(parsed.static_ct, None);
 }
 
+#[test]
+fn the_static_ciphertext_is_announced_by_its_presence_alone() {
+    let mut offer = offer();
+    for (caps, static_ct, announced) in [
+        (0xff, None, 0xff & !CAP_STATIC_CT),
+        (0, Some(filled(3)), CAP_STATIC_CT),
+    ] {
+        offer.hello.caps = caps;
+        offer.static_ct = static_ct;
+        let parsed = Offer::parse(&offer.emit()).expect("valid");
+        assert_eq!(parsed.hello.caps, announced);
+        assert_eq!(parsed.static_ct, offer.static_ct);
+    }
+}
+
 /// A shorter body is refused, but for one: without the last TLV it is an OFFER or REPLY that says
 /// less. Then the transcript differs, as `exchange.rs` shows.
 #[test]

@@ -30,8 +30,13 @@ impl Node {
         if node_id == self.node_id() {
             return self.shared.counters.drop_for(DropReason::HandshakeInvalid);
         }
+        let with_proof = self.shared.suites.is_some();
         let room = match self.shared.admission {
-            Admission::AllowList => {
+            Admission::Proof { pending_max } if with_proof => {
+                self.provisional_peers < pending_max
+                    && self.peers.by_id.len() < self.shared.limits.peers_max as usize
+            }
+            Admission::AllowList | Admission::Proof { .. } => {
                 self.shared.push_event(Event::Refused { node_id, path });
                 return self.shared.counters.drop_for(DropReason::NotAdmitted);
             }
@@ -54,7 +59,10 @@ impl Node {
         if let Admission::Ask { .. } = self.shared.admission {
             return self.ask(now, path, node_id, initiation);
         }
-        let Ok(key) = self.insert_peer(now, PeerConfig::new(node_id), remote) else {
+        let needs_proof = matches!(self.shared.admission, Admission::Proof { .. });
+        let mut config = PeerConfig::new(node_id);
+        config.security.needs_admission = needs_proof;
+        let Ok(key) = self.insert_peer(now, config, remote) else {
             return self.shared.counters.drop_for(DropReason::LimitReached);
         };
         self.provisional_peers += 1;
@@ -62,8 +70,10 @@ impl Node {
             return;
         };
         peer.provisional = Some(Provisional::UnconfirmedUntil(now.instant + PATIENCE));
-        self.shared
-            .push_event(Event::PeerAdmitted { peer: key, node_id });
+        if !needs_proof {
+            self.shared
+                .push_event(Event::PeerAdmitted { peer: key, node_id });
+        }
         self.shared.accept_initiation(now, path, peer, &initiation);
     }
 
@@ -80,8 +90,12 @@ impl Node {
             expires_at,
         };
         if self.pending_admissions.insert(node_id, asked).is_none() {
-            self.shared
-                .push_event(Event::AdmissionRequested { node_id, path });
+            self.shared.push_event(Event::AdmissionRequested {
+                node_id,
+                path,
+                proof: None,
+                under_load: self.shared.load.is_under_load(now.instant),
+            });
         }
     }
 
@@ -92,6 +106,10 @@ impl Node {
     ///
     /// As [`Node::add_peer`].
     pub fn admit(&mut self, now: Now, config: PeerConfig) -> Result<PeerKey, AddPeerError> {
+        if let Some(key) = self.unproven(&config.node_id) {
+            self.answer_stranger(now, key, true);
+            return Ok(key);
+        }
         let asked = self.pending_admissions.remove(&config.node_id);
         let key = self.add_peer(now, config)?;
         if let (Some(asked), Some(peer)) = (asked, self.peers.of(key)) {
@@ -101,8 +119,21 @@ impl Node {
         Ok(key)
     }
 
-    /// Turns a stranger away that asked. It gets no answer and leaves no state.
-    pub fn refuse(&mut self, node_id: &NodeId) {
+    fn unproven(&self, node_id: &NodeId) -> Option<PeerKey> {
+        let key = self.peer_by_id(node_id)?;
+        let unproven = matches!(
+            self.peers.peek(key)?.provisional,
+            Some(Provisional::Unproven(_))
+        );
+        unproven.then_some(key)
+    }
+
+    /// Turns a stranger away that asked, and leaves no state. It gets no answer, or where it has
+    /// shown a proof, the reason.
+    pub fn refuse(&mut self, now: Now, node_id: &NodeId) {
+        if let Some(key) = self.unproven(node_id) {
+            return self.answer_stranger(now, key, false);
+        }
         if self.pending_admissions.remove(node_id).is_some() {
             self.shared.counters.drop_for(DropReason::NotAdmitted);
         }
@@ -115,6 +146,6 @@ impl Node {
             .filter(|(_, asked)| now.instant >= asked.expires_at)
             .map(|(node_id, _)| *node_id)
             .collect();
-        late.iter().for_each(|node_id| self.refuse(node_id));
+        late.iter().for_each(|node_id| self.refuse(now, node_id));
     }
 }

@@ -7,7 +7,6 @@ use super::Node;
 use super::shared::Shared;
 use crate::counters::DropReason;
 use crate::peer::{Peer, PeerKey};
-use crate::psk_slots::PskTag;
 use alloc::vec::Vec;
 use core::net::{Ipv6Addr, SocketAddr};
 use wiremesh_wire::Now;
@@ -36,7 +35,7 @@ impl Shared {
     /// everything else is dropped.
     pub(super) fn open_control(&mut self, now: Now, peer: &mut Peer, packet: &[u8]) {
         let from = SocketAddr::new(peer.control.into(), CONTROL_PORT);
-        let to = SocketAddr::new(self.control.into(), CONTROL_PORT);
+        let to = SocketAddr::new(self.control_address.into(), CONTROL_PORT);
         match ip::parse_udp(packet) {
             Ok(udp) if udp.source == from && udp.destination == to => {
                 self.handle_control(now, peer, &packet[udp.payload]);
@@ -56,7 +55,7 @@ impl Shared {
         if packet_len > self.mtu_bytes || self.transmits.len() >= self.limits.transmits_max {
             return false;
         }
-        let from = (self.control, CONTROL_PORT);
+        let from = (self.control_address, CONTROL_PORT);
         let to = (peer.control, CONTROL_PORT);
         let mut datagram = Vec::with_capacity(packet_len + 64);
         let sealed = self.seal(now, peer, (on, packet_len), &mut datagram, |packet| {
@@ -66,24 +65,6 @@ impl Shared {
         });
         sealed.is_ok_and(|path| self.push_transmit(path, datagram))
     }
-
-    /// A message of the control protocol has come, from the peer that the session belongs to.
-    pub(super) fn handle_control(&mut self, _now: Now, _peer: &mut Peer, _payload: &[u8]) {
-        self.counters.drop_for(DropReason::ControlUnexpected);
-    }
-
-    /// A session is usable both ways, at whatever level; called again at each rekey.
-    pub(super) fn on_session_usable(
-        &mut self,
-        _now: Now,
-        _peer: &mut Peer,
-        _made_with: PskTag,
-        _initiator: bool,
-    ) {
-    }
-
-    /// The last session of the peer is gone, at whatever level.
-    pub(super) fn on_links_gone(&mut self, _now: Now, _peer: &mut Peer) {}
 }
 
 /// For tests: what the control protocol does to a node.

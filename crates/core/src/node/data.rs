@@ -9,7 +9,7 @@ use super::{Node, NotReady, Received, Rejected};
 use crate::config::Path;
 use crate::counters::DropReason;
 use crate::event::Event;
-use crate::peer::{Peer, PeerKey, Provisional};
+use crate::peer::{Peer, PeerKey};
 use crate::sessions::Slot;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -323,7 +323,7 @@ impl Shared {
             // An attempt that could send nothing (no endpoint) has found its session this way.
             link.attempt_began = None;
         }
-        peer.provisional = peer.provisional.map(|_| Provisional::Confirmed);
+        peer.confirm_stranger(now.instant);
         peer.stats.last_handshake = Some(now.unix);
         peer.stats.gave_up = false;
         self.counters.handshakes += 1;
@@ -334,7 +334,7 @@ impl Shared {
                 handshake_time: None,
             });
         }
-        self.on_session_usable(now, peer, made_with, false);
+        self.on_session_usable(now, peer, made_with);
         self.flush_staged(now, peer);
     }
 

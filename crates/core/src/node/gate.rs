@@ -135,7 +135,7 @@ impl Shared {
     /// A response fitted none of our keys. The peer has several to answer with, so the next answer
     /// may fit: asks once more, once per attempt, as anyone can send a response that fits none.
     pub(super) fn retry_soon(&mut self, now: Now, peer: &mut Peer) {
-        let speaks_control = peer.speaks_control;
+        let speaks_control = peer.speaks_control || (self.suites.is_some() && !peer.stock);
         let link = peer.link();
         if speaks_control && link.quick_retry_of != link.attempt_began {
             link.quick_retry_of = link.attempt_began;

@@ -8,7 +8,7 @@ use super::{Node, Peers};
 use crate::config::Path;
 use crate::counters::DropReason;
 use crate::event::{Event, HandshakeFailure};
-use crate::peer::{Peer, PeerKey, PendingHandshake, Provisional};
+use crate::peer::{Peer, PeerKey, PendingHandshake};
 use crate::psk_slots::{PskSlot, PskTag};
 use crate::sessions::{Session, Slot};
 use crate::timers::JITTER_MAX;
@@ -207,7 +207,7 @@ impl Shared {
             self.indices.remove(&index);
         });
         peer.path = Some(path);
-        peer.provisional = peer.provisional.map(|_| Provisional::Confirmed);
+        peer.confirm_stranger(now.instant);
         peer.stats.rx_bytes += HandshakeResponse::LEN as u64;
         peer.stats.last_handshake = Some(now.unix);
         peer.stats.last_handshake_time = Some(handshake_time);
@@ -222,7 +222,7 @@ impl Shared {
                 handshake_time: Some(handshake_time),
             });
         }
-        self.on_session_usable(now, peer, made_with, true);
+        self.on_session_usable(now, peer, made_with);
         // The responder may use the session only after our first data: send some now.
         let flushed = self.flush_staged(now, peer);
         match peer.link().sessions.unused(index) {

@@ -4,14 +4,16 @@
 //! a peer. Everything here has a limit; what does not fit is dropped and counted.
 
 use super::Transmit;
+use super::agreement::{Agreeing, Verdict};
 use crate::allowed_ips::AllowedIps;
-use crate::config::{Admission, Limits, NodeConfig, Path};
+use crate::config::{Admission, Limits, NewNodeError, NodeConfig, Path};
 use crate::counters::{Counters, DropReason};
 use crate::drbg::{Drbg, Jitter};
 use crate::event::Event;
 use crate::load::Load;
 use crate::peer::{Peer, PeerKey};
 use crate::wheel::Wheel;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::hash::{BuildHasherDefault, Hasher};
@@ -19,7 +21,7 @@ use core::net::Ipv6Addr;
 use core::time::Duration;
 use hashbrown::HashMap;
 use wiremesh_noise::{CookieChecker, LocalIdentity};
-use wiremesh_wire::{Instant, InvalidNodeId, IpNet, Now, Tai64n, UnixTime, address};
+use wiremesh_wire::{Instant, IpNet, Now, Tai64n, UnixTime, address};
 
 /// Our indices are random already, so one multiplication spreads them.
 #[derive(Default)]
@@ -45,7 +47,11 @@ impl Hasher for IndexHasher {
 pub(super) struct Shared {
     pub(super) local: LocalIdentity,
     /// Our own control address.
-    pub(super) control: Ipv6Addr,
+    pub(super) control_address: Ipv6Addr,
+    /// The control protocol, if the node takes part in it.
+    pub(super) suites: Option<Box<Agreeing>>,
+    /// Strangers about whom it has decided.
+    pub(super) verdicts: Vec<Verdict>,
     pub(super) admission: Admission,
     pub(super) limits: Limits,
     pub(super) mtu_bytes: usize,
@@ -71,14 +77,23 @@ const RESERVE: Duration = Duration::from_secs(60);
 const CLOCK_STEP: Duration = Duration::from_secs(30);
 
 impl Shared {
-    pub(super) fn new(config: NodeConfig, seed: [u8; 32], now: Now) -> Result<Self, InvalidNodeId> {
+    pub(super) fn new(config: NodeConfig, seed: [u8; 32], now: Now) -> Result<Self, NewNodeError> {
         let mut drbg = Drbg::new(seed);
         let jitter_seed = u64::from(drbg.draw_u32(now));
         let cookie_secret = *drbg.draw32(now);
-        let local = LocalIdentity::new(config.secret_key)?;
+        let local = LocalIdentity::new(config.secret_key).map_err(NewNodeError::Key)?;
+        let suites = config
+            .control
+            .map(|control| Agreeing::new(control, &local, &mut drbg, now).map(Box::new))
+            .transpose()
+            .map_err(NewNodeError::Policy)?;
+        let mut events = VecDeque::new();
+        events.extend(suites.as_deref().map(Agreeing::save_record_seq));
         Ok(Self {
             cookies: CookieChecker::new(&local, cookie_secret, now.instant),
-            control: address::control_address(&local.node_id()),
+            control_address: address::control_address(&local.node_id()),
+            suites,
+            verdicts: Vec::new(),
             local,
             admission: config.admission,
             limits: config.limits,
@@ -90,7 +105,7 @@ impl Shared {
             wheel: Wheel::new(now.instant),
             load: Load::new(config.limits.handshakes_per_second_max, now.instant),
             transmits: VecDeque::new(),
-            events: VecDeque::new(),
+            events,
             counters: Counters::default(),
             last_timestamp: config.timestamp_floor,
             reserved: config.timestamp_floor,
@@ -154,6 +169,12 @@ impl Shared {
             self.counters.drop_for(DropReason::EventsFull);
         }
         room
+    }
+
+    /// Queues an event that must not be lost, whatever the limit: it is to be on disk before what
+    /// is sent next.
+    pub(super) fn push_vital_event(&mut self, event: Event) {
+        self.events.push_back(event);
     }
 
     /// Queues a datagram; `false` if there is no room.

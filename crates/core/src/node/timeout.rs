@@ -8,6 +8,7 @@ use crate::counters::DropReason;
 use crate::event::{Event, HandshakeFailure};
 use crate::peer::{Peer, PeerKey, Provisional};
 use alloc::vec::Vec;
+use wiremesh_control::machine::Machine;
 use wiremesh_noise::constants::REKEY_ATTEMPT_TIME;
 use wiremesh_wire::Now;
 
@@ -45,6 +46,7 @@ impl Node {
             }
         }
         self.expire_admissions(now);
+        self.settle_strangers();
     }
 
     /// Ends all sessions when the wall clock stepped forward: this may be a restored snapshot,
@@ -93,7 +95,8 @@ impl Shared {
         self.expire_sessions(now, peer);
         self.expire_staged(now, peer);
         let unconfirmed_too_long = matches!(peer.provisional,
-            Some(Provisional::UnconfirmedUntil(at)) if now.instant >= at);
+            Some(Provisional::UnconfirmedUntil(at) | Provisional::Unproven(at))
+                if now.instant >= at);
         if unconfirmed_too_long || (peer.provisional.is_some() && peer.link.is_none()) {
             return Left::Goes;
         }
@@ -115,6 +118,10 @@ impl Shared {
                     None => self.initiate_soon(now, peer),
                 }
             }
+        }
+        let due = |machine: &Machine| machine.next_deadline().is_some_and(|at| now.instant >= at);
+        if peer.machine.as_deref().is_some_and(due) {
+            self.run_machine(now, peer, |machine, cx| machine.handle_timeout(cx));
         }
         if peer.persistent_due.is_some_and(|at| now.instant >= at) {
             peer.on_traversal(now.instant);
@@ -185,6 +192,9 @@ impl Shared {
         link.sessions.promote(peer.gate);
         if had_session && !link.sessions.reach(peer.gate) {
             self.push_event(Event::SessionLost { peer: peer.key });
+            if !link.sessions.is_empty() {
+                return self.on_open_session_gone(now, peer);
+            }
         }
         if link.sessions.is_empty() {
             link.timers.passive_keepalive = None;

@@ -131,7 +131,8 @@ fn ask_refused_leaves_no_state_and_no_byte() {
     net.connect(1, 0);
     net.run(100);
     let node_id = net.id(1);
-    net.hosts[0].node.refuse(&node_id);
+    let now = net.now;
+    net.hosts[0].node.refuse(now, &node_id);
     assert_eq!(net.hosts[0].node.usage(), nothing());
     assert_eq!(net.hosts[0].node.poll_timeout(), None);
     assert_eq!(net.sent_by(0).count(), 0);

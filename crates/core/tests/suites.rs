@@ -1,0 +1,146 @@
+//! The control protocol between whole nodes: levels, the gate, round trips.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/net.rs"]
+#[allow(dead_code)]
+mod net;
+
+use net::Net;
+use wiremesh_control::{Level, Policy, Stage, SuiteId};
+use wiremesh_core::{ControlConfig, NodeConfig};
+
+/// Two nodes with the control protocol, host 0 being A, the one with the smaller id.
+fn pair(policies: [Policy; 2]) -> Net {
+    let mut net = Net::new();
+    for _ in 0..2 {
+        net.add(|config: &mut NodeConfig| config.control = Some(ControlConfig::default()));
+    }
+    if net.id(1) < net.id(0) {
+        net.hosts.swap(0, 1);
+    }
+    for (host, policy) in policies.into_iter().enumerate() {
+        let now = net.now;
+        net.hosts[host].node.set_policy(now, policy).unwrap();
+    }
+    net.introduce(0, 1);
+    net.introduce(1, 0);
+    net
+}
+
+fn level(net: &Net, at: usize) -> Option<Level> {
+    let key = net.key(at, 1 - at);
+    net.hosts[at].node.security(net.now, key).unwrap().level
+}
+
+/// Milliseconds from the first packet until its answer is back.
+fn first_response(net: &mut Net, from: usize) -> u64 {
+    let to = 1 - from;
+    let began = net.now.instant;
+    net.send(from, to, b"request");
+    let mut answered = false;
+    for _ in 0..2_000 {
+        net.run(1);
+        if !answered && net.payloads(to).contains(&b"request".to_vec()) {
+            net.send(to, from, b"response");
+            answered = true;
+        }
+        if net.payloads(from).contains(&b"response".to_vec()) {
+            return net.now.instant.saturating_since(began).as_millis() as u64;
+        }
+    }
+    panic!("no response within 2 s");
+}
+
+#[test]
+fn two_nodes_end_at_l2_without_any_setting() {
+    let mut net = pair([Policy::default(); 2]);
+    net.send(0, 1, b"secret");
+    net.run(1_000);
+    assert_eq!(net.payloads(1), [b"secret".to_vec()]);
+    for at in 0..2 {
+        assert_eq!(level(&net, at), Some(Level::PostQuantum));
+    }
+}
+
+#[test]
+fn the_first_response_takes_four_round_trips_from_a_and_five_from_b() {
+    let round_trip = 2 * net::LATENCY.as_millis() as u64;
+    for (from, round_trips) in [(0, 4), (1, 5)] {
+        let mut net = pair([Policy::default(); 2]);
+        let took = first_response(&mut net, from);
+        assert!(
+            took <= round_trips * round_trip + 2,
+            "{took} ms are more than {round_trips} round trips of {round_trip} ms"
+        );
+    }
+}
+
+#[test]
+fn at_l1_by_configuration_the_first_response_takes_two_round_trips() {
+    let round_trip = 2 * net::LATENCY.as_millis() as u64;
+    let mut net = Net::pair();
+    assert!(first_response(&mut net, 0) <= 2 * round_trip + 2);
+}
+
+#[test]
+fn old_nodes_meet_at_l1_and_move_on_without_a_lost_packet() {
+    let mut net = pair([Policy::at(Stage::OldOnly); 2]);
+    net.send(0, 1, b"0");
+    net.run(1_000);
+    assert_eq!(level(&net, 0), Some(Level::Classical));
+    let mut sent = 1u8;
+    for (who, stage) in [
+        (0, Stage::Both),
+        (1, Stage::Both),
+        (0, Stage::OldOnly),
+        (0, Stage::Both),
+        (1, Stage::NewOnly),
+        (0, Stage::NewOnly),
+    ] {
+        let now = net.now;
+        net.hosts[who]
+            .node
+            .set_policy(now, Policy::at(stage))
+            .unwrap();
+        for _ in 0..20 {
+            net.send(0, 1, &[sent]);
+            net.send(1, 0, &[sent]);
+            sent += 1;
+            net.run(17);
+        }
+    }
+    net.run(2_000);
+    assert_eq!(net.payloads(1).len(), usize::from(sent));
+    assert_eq!(net.payloads(0).len(), usize::from(sent) - 1);
+    for at in 0..2 {
+        assert_eq!(level(&net, at), Some(Level::PostQuantum));
+    }
+    let key = net.key(0, 1);
+    let security = net.hosts[0].node.security(net.now, key).unwrap();
+    assert_eq!(security.suite, Some(SuiteId::HYBRID));
+    assert_eq!(security.pin.unwrap().level, Level::PostQuantum);
+}
+
+#[test]
+fn a_restarted_node_is_back_at_l2_within_a_second() {
+    for who in 0..2 {
+        let mut net = pair([Policy::default(); 2]);
+        net.send(0, 1, b"before");
+        net.run(1_000);
+        let control = |config: &mut NodeConfig| config.control = Some(ControlConfig::default());
+        net.hosts[who].node = net.make(who_number(&net, who), 9, control);
+        net.introduce(who, 1 - who);
+        net.send(who, 1 - who, b"after");
+        net.run(1_000);
+        assert_eq!(level(&net, who), Some(Level::PostQuantum), "side {who}");
+        assert!(net.payloads(1 - who).contains(&b"after".to_vec()));
+    }
+}
+
+/// The number whose key the host has: hosts may have been swapped.
+fn who_number(net: &Net, who: usize) -> usize {
+    let id = net.id(who);
+    (0..2)
+        .find(|n| net.make(*n, 1, |_| ()).node_id() == id)
+        .unwrap()
+}
