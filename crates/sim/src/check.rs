@@ -314,12 +314,13 @@ fn check_limits(number: usize, host: &Host) -> Check {
         Admission::AllowList => (0, 0),
         Admission::AllowAll { provisional_max } => (provisional_max as usize, 0),
         Admission::Ask { pending_max } => (0, pending_max as usize),
+        Admission::Proof { pending_max } => (pending_max as usize, 0),
     };
     let fine = usage.peers <= limits.peers_max as usize
         && usage.provisional_peers <= provisional_max
         && usage.pending_admissions <= pending_max
         && usage.links <= usage.peers
-        && usage.indices <= 4 * usage.links
+        && usage.indices <= 5 * usage.links
         && usage.staged_packets <= usage.links * limits.staged_packets_max
         && usage.transmits <= limits.transmits_max
         && usage.events <= limits.events_max;

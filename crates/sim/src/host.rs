@@ -177,6 +177,10 @@ impl Host {
             !matches!(
                 reason,
                 DropReason::SourceNotAllowed
+                    | DropReason::ControlOnly
+                    | DropReason::ControlUnexpected
+                    | DropReason::ControlRefused
+                    | DropReason::BelowLevel
                     | DropReason::NotIp
                     | DropReason::LimitReached
                     | DropReason::EventsFull

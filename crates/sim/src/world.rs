@@ -315,7 +315,10 @@ impl Simulation {
                 }
             }
             Some(_) => (),
-            None => self.hosts[host].node.refuse(asked),
+            None => {
+                let now = self.hosts[host].now(self.time);
+                self.hosts[host].node.refuse(now, asked);
+            }
         }
         self.drain(host)
     }
