@@ -15,7 +15,7 @@ const LINES_MAX: usize = 800;
 const FOLDERS: [&str; 5] = ["crates", "interop", "xtask", "fuzz", "bench"];
 
 /// Crates of layers 0 to 2: `no_std`.
-const NO_STD: [&str; 3] = ["wire", "noise", "core"];
+const NO_STD: [&str; 4] = ["wire", "noise", "control", "core"];
 
 /// What neither those nor the simulator may name, and what to use.
 const FORBIDDEN: [(&str, &str); 13] = [
