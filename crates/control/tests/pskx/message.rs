@@ -178,7 +178,7 @@ fn unknown_capabilities_are_kept_and_mean_nothing() {
 fn the_static_ciphertext_is_announced_by_its_presence_alone() {
     let mut offer = offer();
     for (caps, static_ct, announced) in [
-        (0xff, None, 0xff & !CAP_STATIC_CT),
+        (0xff, None, !CAP_STATIC_CT),
         (0, Some(filled(3)), CAP_STATIC_CT),
     ] {
         offer.hello.caps = caps;
