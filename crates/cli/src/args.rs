@@ -2,6 +2,12 @@
 //!
 //! Owns names, help texts and examples. It checks the form of an argument and nothing else.
 
+mod security;
+
+pub use security::{
+    PinCommand, PinLowerArgs, PinPlace, PinShowArgs, PolicyArgs, SuitesArgs, Switch,
+};
+
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,6 +54,13 @@ pub enum Command {
     Up(UpArgs),
     /// Shows the running node and its peers
     Status(StatusArgs),
+    /// Shows or changes the security policy of the running node
+    Policy(PolicyArgs),
+    /// Lists the suites of this build, and how many of the known peers speak each
+    Suites(SuitesArgs),
+    /// Shows or lowers what peers have promised for good
+    #[command(subcommand)]
+    Pin(PinCommand),
     /// Prints a configuration file with every field, its meaning and its default
     #[command(after_help = "\
 Examples:
@@ -70,6 +83,12 @@ pub struct DemoArgs {
     #[arg(long, value_name = "MIB", default_value_t = 512,
           value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub mib: u64,
+    /// Instead: 16 nodes move to a post-quantum suite, one by one, while messages flow
+    #[arg(long)]
+    pub upgrade: bool,
+    /// A node of `--upgrade` that runs in a process of its own
+    #[arg(long, hide = true)]
+    pub upgrade_member: bool,
 }
 
 /// How the node of a short command is made.
@@ -359,6 +378,11 @@ mod tests {
             &["wiremesh", "send"],
             &["wiremesh", "ping", "x", "-c", "0"],
             &["wiremesh", "up", "--listen", "x"],
+            &["wiremesh", "policy", "--minimum", "L4"],
+            &["wiremesh", "policy", "--stage", "later"],
+            &["wiremesh", "pin"],
+            &["wiremesh", "pin", "lower"],
+            &["wiremesh", "pin", "lower", "x", "--to", "0"],
         ] {
             assert_eq!(
                 Cli::try_parse_from(line).expect_err("wrong").exit_code(),

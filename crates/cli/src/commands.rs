@@ -5,14 +5,18 @@
 mod demo;
 mod key;
 mod offer;
+mod pin;
 mod ping;
 mod pipe;
+mod policy;
 mod receive;
 mod send;
 mod show;
+mod suites;
 mod up;
+mod upgrade;
 
-use crate::args::{Cli, Command, KeyCommand};
+use crate::args::{Cli, Command, KeyCommand, PinCommand};
 use crate::config::default_text::DEFAULT_TEXT;
 use crate::failure::Failure;
 use crate::say;
@@ -49,6 +53,8 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Demo(args) if args.upgrade_member => upgrade::serve().await,
+        Command::Demo(args) if args.upgrade => upgrade::run().await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Send(args) => send::run(args).await,
         Command::Receive(args) => receive::run(args).await,
@@ -59,6 +65,10 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Ticket(args) => show::ticket(args).await,
         Command::Up(args) => up::run(args).await,
         Command::Status(args) => show::status(args).await,
+        Command::Policy(args) => policy::run(args).await,
+        Command::Suites(args) => suites::run(args).await,
+        Command::Pin(PinCommand::Show(args)) => pin::show(args).await,
+        Command::Pin(PinCommand::Lower(args)) => pin::lower(args).await,
         Command::Config => say::print(DEFAULT_TEXT),
     }
 }

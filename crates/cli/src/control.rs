@@ -1,10 +1,11 @@
-//! The control socket: how `wiremesh status` and `wiremesh ping` talk to the running node.
+//! The control socket: how `wiremesh status`, `ping`, `policy` and others talk to the running node.
 //!
 //! Owns the protocol (one JSON request on a line, one JSON answer on a line, again and again) and
 //! the socket file, which only its owner may use. It never carries a secret key.
 
 use crate::failure::Failure;
 use crate::folders;
+use crate::security::{PinsForm, PolicyChange, PolicyForm, SuitesForm};
 use crate::status::Status;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -36,6 +37,25 @@ pub enum Request {
         /// How long to wait for the reply, milliseconds.
         timeout_ms: u64,
     },
+    /// The security policy.
+    Policy,
+    /// Another security policy, from now on.
+    SetPolicy(PolicyChange),
+    /// What the node and its peers speak.
+    Suites,
+    /// What peers have promised.
+    Pins {
+        /// Name, node id or ticket; all without one.
+        #[serde(default)]
+        peer: Option<String>,
+    },
+    /// Forget that a peer has promised a level. The operator was asked.
+    LowerPin {
+        /// Name, node id or ticket.
+        peer: String,
+        /// The level to go down to.
+        to: String,
+    },
 }
 
 /// What the node answers.
@@ -58,6 +78,12 @@ pub enum Answer {
         /// What is known of the peer.
         reason: Option<String>,
     },
+    /// The security policy.
+    Policy(PolicyForm),
+    /// What is spoken.
+    Suites(SuitesForm),
+    /// What peers have promised.
+    Pins(PinsForm),
     /// The request makes no sense.
     Error {
         /// What is wrong.
@@ -65,6 +91,27 @@ pub enum Answer {
         /// How to fix it.
         fix: Option<String>,
     },
+}
+
+impl Answer {
+    /// An error with its remedy.
+    pub fn error(message: impl ToString, fix: Option<String>) -> Self {
+        Self::Error {
+            message: message.to_string(),
+            fix,
+        }
+    }
+
+    /// As the end of a command that asked for something else.
+    pub fn into_failure(self) -> Failure {
+        match self {
+            Self::Error { message, fix } => Failure {
+                fix,
+                ..Failure::input(message)
+            },
+            _ => Failure::runtime("the running node answers something else"),
+        }
+    }
 }
 
 /// The socket of a running node; the file goes with it.
@@ -259,10 +306,7 @@ impl Client {
     pub async fn status(&mut self) -> Result<Status, Failure> {
         match self.ask(&Request::Status).await? {
             Answer::Status(status) => Ok(*status),
-            _ => {
-                Err(Failure::runtime("the running node answers something else")
-                    .at(self.path.display()))
-            }
+            other => Err(other.into_failure().at(self.path.display())),
         }
     }
 }
@@ -277,10 +321,8 @@ mod tests {
     async fn answer(request: Request) -> Answer {
         match request {
             Request::Status => Answer::Status(Box::new(sample())),
-            Request::Ping { target, .. } => Answer::Error {
-                message: target,
-                fix: None,
-            },
+            Request::Ping { target, .. } => Answer::error(target, None),
+            other => Answer::error(format!("{other:?}"), None),
         }
     }
 
@@ -318,6 +360,24 @@ mod tests {
         client.stream.read_line(&mut line).await.expect("read");
         assert!(line.contains("not a request"), "{line}");
         assert!(client.status().await.is_ok());
+
+        let change = PolicyChange {
+            static_kem: Some(true),
+            ..PolicyChange::default()
+        };
+        for request in [
+            Request::Policy,
+            Request::SetPolicy(change),
+            Request::Suites,
+            Request::Pins { peer: None },
+            Request::LowerPin {
+                peer: "laptop".into(),
+                to: "L1".into(),
+            },
+        ] {
+            let answer = client.ask(&request).await.expect("answers");
+            assert_eq!(answer, Answer::error(format!("{request:?}"), None));
+        }
 
         let second = Server::bind(&path).await.expect_err("taken");
         assert!(second.what.contains("running already"));

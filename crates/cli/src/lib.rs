@@ -18,6 +18,7 @@ pub mod node;
 pub mod progress;
 pub mod qr;
 pub mod say;
+pub mod security;
 pub mod status;
 pub mod suggest;
 pub mod table;

@@ -10,8 +10,8 @@ use crate::keys;
 use std::time::Duration;
 use wiremesh::quinn::{ConnectionError, TransportConfig, VarInt};
 use wiremesh::{
-    Admission, BindError, ConnectError, Endpoint, Node, NodeBuilder, PeerConfig, Ticket,
-    TicketSecret,
+    Admission, BindError, ConnectError, Endpoint, Node, NodeBuilder, PeerConfig, StateError,
+    Ticket, TicketSecret,
 };
 
 /// Strangers at a time at a node that prints a ticket with a secret.
@@ -72,6 +72,7 @@ pub async fn from_config(config: &Config) -> Result<Node, Failure> {
         .network(config.network.clone())
         .admission(admission)
         .mtu(config.mtu_bytes)
+        .security(config.policy)
         .state_dir(&config.state_dir);
     for address in &config.listen {
         builder = builder.listen(*address);
@@ -88,6 +89,7 @@ pub async fn from_config(config: &Config) -> Result<Node, Failure> {
             allowed_ips: peer.allowed_ips.iter().map(|(net, _)| *net).collect(),
             persistent_keepalive: peer.keepalive,
             stock: peer.stock,
+            minimum: peer.minimum,
             ..PeerConfig::new(peer.node_id)
         };
         node.add_peer(peer_config).map_err(|error| {
@@ -103,6 +105,10 @@ pub async fn bind(builder: NodeBuilder) -> Result<Node, Failure> {
         let what = format!("the node cannot start: {error}");
         match &error {
             BindError::Key(_) | BindError::Mtu(_) | BindError::Protocols(_) => Failure::input(what),
+            BindError::State(StateError::InUse(_)) => Failure::runtime(what).fix(
+                "stop that node, or ask it: its control socket is the option --socket; else set \
+                 another state-dir in the [node] section",
+            ),
             BindError::Sockets(_) => Failure::runtime(what)
                 .fix("another program may have the port: name another one, or stop that program"),
             _ => Failure::runtime(what),
@@ -166,6 +172,10 @@ pub fn connect_failure(error: &ConnectError, made_by: &str) -> Failure {
                 .at("the argument TICKET")
                 .fix(format!("use the ticket that `{made_by}` printed"))
         }
+        ConnectError::Security { .. } => Failure::runtime(what).fix(
+            "if both sides run this version, it is an upgrade under way or somebody in between: ask \
+             the other side what `wiremesh policy` says there",
+        ),
         ConnectError::NoAnswer { .. } => Failure::runtime(what).fix(format!(
             "check that `{made_by}` still runs there, and that UDP to its port gets through; \
              behind a NAT forward a port and name it with --listen and --advertise"

@@ -3,6 +3,7 @@
 //! Owns the JSON form, which scripts rely on (fields are added, never renamed), and the table for
 //! people.
 
+use crate::security::{PinForm, PolicyForm, span_since};
 use crate::table::{Cell, Table};
 use crate::term::{Colour, Style};
 use crate::units;
@@ -27,6 +28,8 @@ pub struct Status {
     pub network: String,
     /// Its ticket.
     pub ticket: String,
+    /// Its security policy.
+    pub policy: Option<PolicyForm>,
     /// Its addresses inside the tunnel.
     pub addresses: Vec<IpAddr>,
     /// Where its UDP sockets listen.
@@ -78,8 +81,24 @@ pub struct Peer {
     pub endpoint: Option<SocketAddr>,
     /// Where it stands.
     pub state: State,
-    /// Why it is not connected.
+    /// Why it is not connected, or not at the level that is required.
     pub reason: Option<String>,
+    /// The level at which application data travels: `L1`, `L2` or `L3`; `null` while it cannot.
+    pub level: Option<String>,
+    /// The suite in which it travels, such as `0x0002`.
+    pub suite: Option<String>,
+    /// Since when the level is reached, seconds since 1970.
+    pub level_since_unix: Option<u64>,
+    /// Epoch of the preshared key of the session in use; 0 is the configured one, or none.
+    pub psk_epoch: Option<u32>,
+    /// When that key was agreed on, seconds since 1970.
+    pub last_rotation_unix: Option<u64>,
+    /// The level that application data needs; `null` for a stranger that is not admitted yet.
+    pub required: Option<String>,
+    /// What is remembered of it for good.
+    pub pin: Option<PinForm>,
+    /// What it waits for to reach the level.
+    pub waiting: Option<Waiting>,
     /// Age of the session.
     pub session_age_seconds: Option<f64>,
     /// Time of the last handshake, seconds since 1970.
@@ -92,6 +111,15 @@ pub struct Peer {
     pub rx_bytes: u64,
     /// UDP payload sent.
     pub tx_bytes: u64,
+}
+
+/// What a peer waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// In words.
+    pub reason: String,
+    /// Since when, seconds since 1970.
+    pub since_unix: u64,
 }
 
 /// A node that was turned away.
@@ -123,6 +151,7 @@ impl Status {
             node_id: status.node_id.to_string(),
             network: status.network.clone(),
             ticket,
+            policy: Some(PolicyForm::new(&status.policy)),
             addresses: status.addresses.clone(),
             listen: status.listen.clone(),
             handshakes: status.handshakes,
@@ -139,7 +168,7 @@ impl Status {
                     node_id: refusal.node_id.to_string(),
                     source: refusal.source,
                     unix: unix(refusal.time),
-                    reason: refusal.reason.to_owned(),
+                    reason: refusal.reason.clone(),
                 })
                 .collect(),
         }
@@ -171,17 +200,21 @@ impl Status {
                 units::count(self.handshakes, "handshake", "handshakes")
             ),
         );
+        if let Some(policy) = &self.policy {
+            line(
+                "policy",
+                &format!("minimum {}, stage {}", policy.minimum, policy.stage),
+            );
+        }
         text.push('\n');
         if self.peers.is_empty() {
             text += "no peers\n";
         } else {
             text += &self.peer_table().draw(style);
+            text.push('\n');
+            text += &self.security_table(unix(now)).draw(style);
         }
-        for peer in &self.peers {
-            if let Some(reason) = &peer.reason {
-                text += &format!("{}: {reason}\n", peer.label());
-            }
-        }
+        self.draw_reasons(&mut text, unix(now));
         self.draw_refused(&mut text, style, unix(now));
         if !self.dropped.is_empty() {
             let dropped = self.dropped.iter().map(|(why, n)| format!("{why} {n}"));
@@ -222,11 +255,61 @@ impl Status {
         table
     }
 
+    fn security_table(&self, now: u64) -> Table {
+        let mut table = Table::new(&[
+            "PEER", "LEVEL", "SUITE", "SINCE", "EPOCH", "ROTATED", "NEEDS", "PROMISED",
+        ]);
+        let word = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let ago = |then: Option<u64>| match then {
+            Some(then) => format!("{} ago", span_since(then, now)),
+            None => "-".to_owned(),
+        };
+        for peer in &self.peers {
+            let level = match &peer.level {
+                Some(level) => Cell::text(level.clone()).colour(Colour::Good),
+                None if peer.waiting.is_some() => Cell::text("waiting").colour(Colour::Doubt),
+                None => Cell::text("-"),
+            };
+            let epoch = peer.psk_epoch.filter(|_| peer.level.is_some());
+            let promised = peer.pin.as_ref().map(|pin| pin.level.clone());
+            table.row(vec![
+                Cell::text(peer.label()),
+                level,
+                Cell::text(word(&peer.suite)),
+                Cell::number(ago(peer.level_since_unix)),
+                Cell::number(word(&epoch.map(|epoch| epoch.to_string()))),
+                Cell::number(ago(peer.last_rotation_unix)),
+                Cell::text(if peer.stock {
+                    "L1, stock".to_owned()
+                } else {
+                    word(&peer.required)
+                }),
+                Cell::text(word(&promised)),
+            ]);
+        }
+        table
+    }
+
+    /// Why each peer is not connected, and for how long it waits.
+    fn draw_reasons(&self, text: &mut String, now: u64) {
+        for peer in &self.peers {
+            let (label, waiting) = (peer.label(), peer.waiting.as_ref());
+            if let Some(Waiting { reason, since_unix }) = waiting {
+                let span = span_since(*since_unix, now);
+                *text += &format!("{label}: no data flows, waiting for {span}: {reason}\n");
+            }
+            let said = waiting.map(|waiting| &waiting.reason);
+            if let Some(reason) = peer.reason.as_ref().filter(|reason| Some(*reason) != said) {
+                *text += &format!("{label}: {reason}\n");
+            }
+        }
+    }
+
     fn draw_refused(&self, text: &mut String, style: Style, now: u64) {
         if self.refused.is_empty() {
             return;
         }
-        *text += "\nrefused, and not answered:\n";
+        *text += "\nrefused:\n";
         let mut table = Table::new(&["NODE", "FROM", "WHEN", "WHY"]);
         for refused in self.refused.iter().rev() {
             let ago = Duration::from_secs(now.saturating_sub(refused.unix));
@@ -279,7 +362,20 @@ impl Peer {
             allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
             endpoint: peer.endpoint,
             state: peer.state.into(),
-            reason: peer.reason.map(str::to_owned),
+            reason: peer.reason.clone(),
+            level: peer.level.map(|level| level.to_string()),
+            suite: peer.suite.map(|suite| suite.to_string()),
+            level_since_unix: peer.since.map(unix),
+            psk_epoch: peer.psk_epoch,
+            last_rotation_unix: peer.last_rotation.map(unix),
+            required: peer.required.map(|level| level.to_string()),
+            pin: peer
+                .pin
+                .map(|pin| PinForm::new(peer.node_id, &pin, peer.name.clone())),
+            waiting: peer.waiting.map(|(reason, since)| Waiting {
+                reason: reason.to_string(),
+                since_unix: unix(since),
+            }),
             session_age_seconds: seconds(peer.session_age),
             last_handshake_unix: peer.last_handshake.map(unix),
             handshake_ms: peer.handshake_time.map(|time| time.as_secs_f64() * 1e3),
@@ -316,6 +412,7 @@ pub(crate) mod tests {
             node_id: "NODE".into(),
             network: "home".into(),
             ticket: "wmticket".into(),
+            policy: Some(PolicyForm::new(&wiremesh::Policy::default())),
             addresses: vec!["fd77:6d00::1".parse().expect("an address")],
             listen: vec!["[::]:51820".parse().expect("an address")],
             handshakes: 1,
@@ -329,6 +426,24 @@ pub(crate) mod tests {
                 endpoint: None,
                 state: State::NoAnswer,
                 reason: Some("no endpoint is known".into()),
+                level: None,
+                suite: None,
+                level_since_unix: None,
+                psk_epoch: None,
+                last_rotation_unix: None,
+                required: Some("L2".into()),
+                pin: Some(PinForm {
+                    node_id: "PEER".into(),
+                    name: Some("laptop".into()),
+                    level: "L2".into(),
+                    max_seq: 5,
+                    last_seen_unix: Some(40),
+                    kem_pk_hash: None,
+                }),
+                waiting: Some(Waiting {
+                    reason: "it answers no control message".into(),
+                    since_unix: 35,
+                }),
                 session_age_seconds: Some(3.0),
                 last_handshake_unix: None,
                 handshake_ms: None,
@@ -358,6 +473,9 @@ pub(crate) mod tests {
             "3.0 s ago",
             "2.0 KiB",
             "laptop: no endpoint is known",
+            "policy    minimum L2, stage both",
+            "laptop  waiting",
+            "laptop: no data flows, waiting for 1 m 05 s: it answers no control message\n",
             "STRANGER",
             "1 m 00 s ago",
             "it is not in the allow list",
@@ -365,6 +483,21 @@ pub(crate) mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn table_tells_level_suite_epoch_and_rotation() {
+        let mut status = sample();
+        let peer = &mut status.peers[0];
+        peer.level = Some("L2".into());
+        peer.suite = Some("0x0002".into());
+        peer.level_since_unix = Some(10);
+        peer.psk_epoch = Some(7);
+        peer.last_rotation_unix = Some(95);
+        peer.waiting = None;
+        let text = status.draw(Style::PLAIN, UNIX_EPOCH + Duration::from_secs(100));
+        let row = "laptop  L2     0x0002  1 m 30 s ago      7  5.0 s ago  L2     L2";
+        assert!(text.contains(row), "{text}");
     }
 
     #[test]

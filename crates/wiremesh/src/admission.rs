@@ -1,7 +1,8 @@
 //! Who may come in unasked.
 //!
 //! Owns the question that the application is asked. A request that is dropped without an answer
-//! is a refusal; a refused node gets silence and leaves no state.
+//! is a refusal; a refused node leaves no state. It gets silence when it was asked for nothing but
+//! its key, and is told so when it has shown a proof.
 
 use crate::status::Refusal;
 use crate::tunnel::Tunnel;
@@ -25,11 +26,13 @@ pub enum Admission {
         /// Strangers at a time; a further one gets no answer.
         provisional_max: u32,
     },
-    /// The application decides; make it with [`Admission::ask`].
+    /// The application decides by the key; make it with [`Admission::ask`].
     Ask(AskFn),
+    /// The application decides by the key and a proof; make it with [`Admission::proof`].
+    Proof(AskFn),
 }
 
-/// The callback of [`Admission::Ask`].
+/// The callback of [`Admission::Ask`] and [`Admission::Proof`].
 #[derive(Clone)]
 pub struct AskFn(pub(crate) Decide);
 
@@ -41,6 +44,18 @@ impl Admission {
     pub fn ask(decide: impl Fn(AdmissionRequest) + Send + Sync + 'static) -> Self {
         Self::Ask(AskFn(Arc::new(decide)))
     }
+
+    /// Calls `decide` for each stranger that has shown its key and a proof: at most 4 KiB that mean
+    /// something to the application, such as a password's hash or a signed invitation. The stranger
+    /// gives it as [`crate::PeerConfig::proof`] or [`crate::Target::with_proof`].
+    ///
+    /// The stranger gets a session that carries the agreement on a suite and nothing else, and the
+    /// proof travels inside it. `decide` runs in a task of its own and must not block it; it may
+    /// keep the request and answer from anywhere within 30 s. At most 256 strangers stand there at
+    /// a time; a further one gets no answer.
+    pub fn proof(decide: impl Fn(AdmissionRequest) + Send + Sync + 'static) -> Self {
+        Self::Proof(AskFn(Arc::new(decide)))
+    }
 }
 
 impl fmt::Debug for Admission {
@@ -49,45 +64,65 @@ impl fmt::Debug for Admission {
             Self::AllowList => f.write_str("AllowList"),
             Self::AllowAll { provisional_max } => write!(f, "AllowAll({provisional_max})"),
             Self::Ask(_) => f.write_str("Ask(..)"),
+            Self::Proof(_) => f.write_str("Proof(..)"),
         }
     }
 }
 
+/// Who asks.
+#[derive(Debug)]
+pub(crate) struct Stranger {
+    pub(crate) node_id: NodeId,
+    pub(crate) source: SocketAddr,
+    pub(crate) proof: Vec<u8>,
+    pub(crate) under_load: bool,
+}
+
 /// A stranger at the door.
+#[derive(Debug)]
 pub struct AdmissionRequest {
     tunnel: Weak<Tunnel>,
-    node_id: NodeId,
-    source: SocketAddr,
+    stranger: Stranger,
     answered: bool,
 }
 
 impl AdmissionRequest {
-    pub(crate) fn new(tunnel: Weak<Tunnel>, node_id: NodeId, source: SocketAddr) -> Self {
+    pub(crate) fn new(tunnel: Weak<Tunnel>, stranger: Stranger) -> Self {
         Self {
             tunnel,
-            node_id,
-            source,
+            stranger,
             answered: false,
         }
     }
 
-    /// Its key.
+    /// Its key. The stranger has proven that it holds the secret.
     pub fn node_id(&self) -> NodeId {
-        self.node_id
+        self.stranger.node_id
     }
 
     /// Where it asks from.
     pub fn source(&self) -> SocketAddr {
-        self.source
+        self.stranger.source
     }
 
-    /// Lets it in as a peer, and answers its handshake if no more than 10 s have passed.
+    /// The proof that it shows under [`Admission::Proof`]; empty if it shows none.
+    pub fn proof(&self) -> &[u8] {
+        &self.stranger.proof
+    }
+
+    /// Whether more handshakes come in than [`crate::NodeBuilder::handshakes_per_second_max`]: a
+    /// reason to refuse whoever costs much to check.
+    pub fn under_load(&self) -> bool {
+        self.stranger.under_load
+    }
+
+    /// Lets it in as a peer, and answers it if no more than 10 s have passed, with a proof 30 s.
     pub fn admit(mut self) {
         self.answered = true;
         let Some(tunnel) = self.tunnel.upgrade() else {
             return;
         };
-        let config = wiremesh_core::PeerConfig::new(self.node_id);
+        let config = wiremesh_core::PeerConfig::new(self.stranger.node_id);
         if let Err(error) = tunnel.with(|state, now| state.engine.admit(now, config)) {
             tracing::warn!(?error, "an admitted node could not be added");
         }
@@ -105,13 +140,16 @@ impl Drop for AdmissionRequest {
         let Some(tunnel) = self.tunnel.upgrade() else {
             return;
         };
-        tunnel.with(|state, _| {
-            state.engine.refuse(&self.node_id);
+        let Stranger {
+            node_id, source, ..
+        } = self.stranger;
+        tunnel.with(|state, now| {
+            state.engine.refuse(now, &node_id);
             state.refusals.add(Refusal {
-                node_id: self.node_id,
-                source: self.source,
+                node_id,
+                source,
                 time: SystemTime::now(),
-                reason: "the application refused it",
+                reason: "the application refused it".into(),
             });
         });
     }

@@ -6,21 +6,28 @@ use crate::admission::{Admission, AskFn};
 use crate::error::BindError;
 use crate::host;
 use crate::node::{Node, StreamSettings};
-use crate::state_dir::StateDir;
+use crate::pins::{Journal, Kept};
+use crate::state_dir::{Disk, KemSeed, StateDir};
 use crate::streams::payload_max;
 use crate::tunnel::{Addresses, Tunnel, TunnelParts};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use wiremesh_core::{Limits, NodeConfig};
+use wiremesh_control::Policy;
+use wiremesh_core::{ControlConfig, Limits, NewNodeError, NodeConfig};
 use wiremesh_noise::crypto::hmac;
 use wiremesh_quic::{Provider, ResetKey, at_least_assumed, default_transport};
 use wiremesh_udp::{UdpConfig, UdpSockets};
+use wiremesh_wire::address::network_id;
 use wiremesh_wire::{IpNet, SecretKey, Tai64n, address};
 
 /// Questions to the application that are open at a time.
 const ASK_PENDING_MAX: u32 = 256;
+
+/// How long a preshared key that two nodes agreed on is used.
+const ROTATE_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// The tunnel's MTU for which the default transport is made.
 const MTU_DEFAULT: u16 = 1_420;
@@ -40,6 +47,8 @@ pub struct NodeBuilder {
     transport: Option<quinn::TransportConfig>,
     limits: Limits,
     connect_timeout: Duration,
+    security: Policy,
+    rotate_after: Duration,
     udp: UdpConfig,
 }
 
@@ -58,6 +67,8 @@ impl Default for NodeBuilder {
             transport: None,
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(15),
+            security: Policy::default(),
+            rotate_after: ROTATE_AFTER,
             udp: UdpConfig::default(),
         }
     }
@@ -102,8 +113,25 @@ impl NodeBuilder {
         self
     }
 
-    /// Where the node keeps the greatest timestamp it used, so that peers accept it after a
-    /// restart with the clock set back. Default: nowhere, which is right for a fresh key.
+    /// The security policy: what the node lists, promises and demands, see [`Policy`]. Default: no
+    /// application data below L2 with any peer that is not named as stock WireGuard. It can be
+    /// changed while the node runs: [`Node::set_policy`].
+    pub fn security(mut self, policy: Policy) -> Self {
+        self.security = policy;
+        self
+    }
+
+    /// How long a preshared key that two nodes agreed on is used before they agree on a new one.
+    /// Default: 15 minutes, from 10 s on. Sooner costs an exchange of 4 KB each time.
+    pub fn rotate_after(mut self, time: Duration) -> Self {
+        self.rotate_after = time.max(Duration::from_secs(10));
+        self
+    }
+
+    /// Where the node keeps what it must not forget: the greatest timestamp it used, so that peers
+    /// accept it after a restart with the clock set back; what peers have promised, so that nobody
+    /// talks them down; the seed of its static ML-KEM key. One node at a time can use a directory.
+    /// Default: nowhere, which is right for a fresh key.
     pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(path.into());
         self
@@ -185,15 +213,40 @@ impl NodeBuilder {
                 },
                 Some(decide),
             ),
+            Admission::Proof(AskFn(decide)) => (
+                wiremesh_core::Admission::Proof {
+                    pending_max: ASK_PENDING_MAX,
+                },
+                Some(decide),
+            ),
         };
-        let (state_dir, timestamp_floor) = open_state(self.state_dir)?;
+        self.security.suites().map_err(BindError::Policy)?;
+        let Opened {
+            disk,
+            timestamp_floor,
+            kept,
+        } = open_state(self.state_dir)?;
+        let kem_seed = self.security.static_kem.then(|| seed(disk.as_ref()));
         let mut config = NodeConfig::new(secret_key);
         config.admission = admission;
         config.limits = self.limits;
         config.mtu_bytes = self.mtu_bytes;
         config.timestamp_floor = timestamp_floor;
-        let engine =
-            wiremesh_core::Node::new(config, entropy()?, host::now()).map_err(BindError::Key)?;
+        config.control = Some(ControlConfig {
+            network: network_id(&self.network),
+            policy: self.security,
+            kem_seed: kem_seed.transpose()?.map(|seed| *seed),
+            record_seq_floor: kept.record_seq,
+            rotate_after: self.rotate_after,
+            pins: kept.pins.into_iter().collect(),
+            trace: false,
+        });
+        let engine = wiremesh_core::Node::new(config, entropy()?, host::now()).map_err(
+            |error| match error {
+                NewNodeError::Key(error) => BindError::Key(error),
+                NewNodeError::Policy(error) => BindError::Policy(error),
+            },
+        )?;
         let sockets = match self.listen.as_slice() {
             [] => UdpSockets::bind_any_with(self.port, self.udp),
             listen => UdpSockets::bind_with(listen, self.udp),
@@ -205,7 +258,7 @@ impl NodeBuilder {
             },
             engine,
             sockets: sockets.map_err(BindError::Sockets)?,
-            state_dir,
+            disk,
             decide,
             mtu_bytes: usize::from(self.mtu_bytes),
             runtime: tokio::runtime::Handle::current(),
@@ -227,16 +280,45 @@ impl NodeBuilder {
     }
 }
 
-/// The state directory, and the timestamp floor that it holds.
-fn open_state(path: Option<PathBuf>) -> Result<(Option<StateDir>, Option<Tai64n>), BindError> {
+/// What a state directory holds.
+#[derive(Default)]
+struct Opened {
+    disk: Option<Disk>,
+    timestamp_floor: Option<Tai64n>,
+    kept: Kept,
+}
+
+fn open_state(path: Option<PathBuf>) -> Result<Opened, BindError> {
     let Some(path) = path else {
-        return Ok((None, None));
+        return Ok(Opened::default());
     };
-    let opened = StateDir::open(&path).and_then(|dir| {
-        let floor = dir.load_timestamp()?;
-        Ok((Some(dir), floor))
-    });
-    opened.map_err(BindError::State)
+    let open = || {
+        let dir = StateDir::open(&path)?;
+        let timestamp_floor = dir.load_timestamp()?;
+        let (journal, kept) = Journal::open(dir.path())?;
+        Ok(Opened {
+            disk: Some(Disk { dir, journal }),
+            timestamp_floor,
+            kept,
+        })
+    };
+    open().map_err(BindError::State)
+}
+
+/// The seed of the static ML-KEM key; without a state directory it is as fresh as the node.
+fn seed(disk: Option<&Disk>) -> Result<KemSeed, BindError> {
+    match disk {
+        Some(disk) => disk.dir.kem_seed(draw_seed).map_err(BindError::State),
+        None => draw_seed().map_err(BindError::System),
+    }
+}
+
+fn draw_seed() -> io::Result<KemSeed> {
+    let mut seed = KemSeed::new([0; 64]);
+    let (first, second) = seed.split_at_mut(32);
+    first.copy_from_slice(&host::entropy()?);
+    second.copy_from_slice(&host::entropy()?);
+    Ok(seed)
 }
 
 /// Lets path MTU discovery go as far as the tunnel's MTU.

@@ -7,13 +7,17 @@ use crate::connection::Connection;
 use crate::error::ConnectError;
 use crate::node::Node;
 use crate::peer::{AddPeerError, PeerConfig};
-use crate::target::{Target, resolve};
-use crate::tunnel::Tunnel;
+use crate::status::PeerStatus;
+use crate::target::{Target, Whom, resolve};
+use crate::tunnel::{State, Tunnel};
 use std::net::SocketAddr;
 use std::sync::Weak;
 use std::time::Duration;
+use wiremesh_control::Level;
+use wiremesh_control::message::PROOF_MAX;
+use wiremesh_core::PeerKey;
 use wiremesh_wire::address::{STREAM_PORT, overlay_address};
-use wiremesh_wire::{Endpoint, NodeId, Ticket};
+use wiremesh_wire::{Endpoint, NodeId, Now, Ticket};
 
 /// How long an answer may take on a session that was there before. After that a new handshake
 /// runs beside it: a peer that was restarted does not know the session, and cannot say so.
@@ -44,11 +48,23 @@ impl Node {
         match result {
             Ok(Ok(quinn)) => Ok(self.connection(quinn, peer, protocol.to_owned(), None)),
             Ok(Err(error)) => Err(ConnectError::Streams(error)),
-            Err(_) => {
-                let endpoint = self.peer_status(&peer).and_then(|peer| peer.endpoint);
-                Err(ConnectError::NoAnswer { endpoint, waited })
-            }
+            Err(_) => Err(self.no_connection(&peer, waited)),
         }
+    }
+
+    /// Why a connection was not made in time.
+    pub(crate) fn no_connection(&self, peer: &NodeId, waited: Duration) -> ConnectError {
+        let status = self.peer_status(peer);
+        let below = |peer: &&PeerStatus| peer.session_age.is_some() && peer.level.is_none();
+        if let Some(peer) = status.as_ref().filter(below) {
+            return ConnectError::Security {
+                required: peer.required.unwrap_or(Level::PostQuantum),
+                reason: peer.waiting.map(|(reason, _)| reason),
+                waited,
+            };
+        }
+        let endpoint = status.and_then(|peer| peer.endpoint);
+        ConnectError::NoAnswer { endpoint, waited }
     }
 
     /// Connects without waiting for the peer: data sent at once travels with the first packet
@@ -86,12 +102,21 @@ impl Node {
             .provider()
             .client_config(&[protocol])
             .map_err(ConnectError::Protocol)?;
-        let id = match target {
-            Target::Id(id) => id,
-            Target::Ticket(ticket) => self.add_ticket(*ticket).await?,
+        let Target { whom, proof } = target;
+        if let Some(proof) = proof.as_ref().filter(|proof| proof.len() > PROOF_MAX) {
+            return Err(ConnectError::ProofTooLong(proof.len()));
+        }
+        let id = match whom {
+            Whom::Id(id) => id,
+            Whom::Ticket(ticket) => self.add_ticket(*ticket, proof.clone()).await?,
         };
         self.check_target(id).await?;
-        self.with_peer(&id, |state, now, key| state.engine.connect(now, key));
+        self.with_peer(&id, |state, now, key| {
+            if proof.is_some() {
+                show_proof(state, now, key, proof);
+            }
+            state.engine.connect(now, key)
+        });
         let address = SocketAddr::new(overlay_address(&id).into(), STREAM_PORT);
         let connecting = self.endpoint().connect_with(config, address, "wiremesh");
         Ok((connecting.map_err(|_| ConnectError::Closed)?, id))
@@ -120,7 +145,11 @@ impl Node {
         Ok(())
     }
 
-    async fn add_ticket(&self, ticket: Ticket) -> Result<NodeId, ConnectError> {
+    async fn add_ticket(
+        &self,
+        ticket: Ticket,
+        proof: Option<Vec<u8>>,
+    ) -> Result<NodeId, ConnectError> {
         let id = ticket.node_id;
         if id == self.id() {
             return Err(ConnectError::OwnKey);
@@ -134,6 +163,7 @@ impl Node {
         let addresses = resolve(&ticket.endpoints).await?;
         let mut config = PeerConfig::new(id);
         config.endpoints = addresses.iter().copied().map(Endpoint::Address).collect();
+        config.proof = proof;
         match self.add_peer(config) {
             Ok(_) => {}
             Err(AddPeerError::Exists) => {
@@ -145,6 +175,15 @@ impl Node {
             Err(error) => return Err(ConnectError::Peer(error)),
         }
         Ok(id)
+    }
+}
+
+/// What is shown to the peer from now on.
+fn show_proof(state: &mut State, now: Now, key: PeerKey, proof: Option<Vec<u8>>) {
+    let mut settings = state.engine.peer_settings(key).unwrap_or_default();
+    if settings.proof != proof {
+        settings.proof = proof;
+        state.engine.set_peer_settings(now, key, settings);
     }
 }
 

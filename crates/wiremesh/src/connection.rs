@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
-use wiremesh_control::{Level, SuiteId};
 use wiremesh_wire::NodeId;
 
 /// A connection: quinn's streams and datagrams, of one protocol, with one peer.
@@ -24,18 +23,6 @@ pub struct Connection {
     node: Node,
     /// Counts an incoming connection as long as it is held.
     _permit: Option<Arc<Permit>>,
-}
-
-/// What protects a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Security {
-    /// The suite's number: 0x0001 is WireGuard v1.
-    pub suite: SuiteId,
-    /// Its level.
-    pub level: Level,
-    /// Epoch of the preshared key that made the session in use; 0 is the configured one.
-    pub psk_epoch: u32,
 }
 
 /// How a connection's packets travel.
@@ -72,22 +59,13 @@ impl Connection {
         self.peer
     }
 
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
     /// The protocol that was negotiated.
     pub fn protocol(&self) -> &str {
         &self.protocol
-    }
-
-    /// What protects it now.
-    pub fn security(&self) -> Security {
-        let psk_epoch = self
-            .node
-            .peer_status(&self.peer)
-            .and_then(|peer| peer.psk_epoch);
-        Security {
-            suite: SuiteId::WIREGUARD,
-            level: Level::Classical,
-            psk_epoch: psk_epoch.unwrap_or(0),
-        }
     }
 
     /// How it travels now.

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use wiremesh_control::message::PROOF_MAX;
+use wiremesh_control::{Level, PolicyError, WaitReason};
 use wiremesh_quic::{InvalidProtocols, SettingOutOfRange};
 use wiremesh_wire::{InvalidNodeId, NetworkId, NodeId};
 
@@ -24,6 +26,8 @@ pub enum BindError {
     Mtu(u16),
     /// The UDP sockets could not be opened.
     Sockets(wiremesh_udp::BindError),
+    /// The security policy contradicts itself.
+    Policy(PolicyError),
     /// The state directory cannot be used.
     State(StateError),
     /// The operating system gave no randomness, or quinn could not start.
@@ -38,6 +42,7 @@ impl fmt::Display for BindError {
             Self::Transport(error) => write!(f, "{error}"),
             Self::Mtu(mtu) => write!(f, "an MTU of {mtu} bytes: use 1280 to 65535"),
             Self::Sockets(error) => write!(f, "{error}"),
+            Self::Policy(error) => write!(f, "the security policy: {error}"),
             Self::State(error) => write!(f, "the state directory cannot be used: {error}"),
             Self::System(error) => write!(f, "{error}"),
         }
@@ -81,6 +86,17 @@ pub enum ConnectError {
         /// For how long.
         waited: Duration,
     },
+    /// The peer answers, and the level that application data needs is not reached.
+    Security {
+        /// The level.
+        required: Level,
+        /// What it waits for, or who refuses what.
+        reason: Option<WaitReason>,
+        /// For how long it was tried.
+        waited: Duration,
+    },
+    /// The proof for the peer is longer than 4,096 bytes.
+    ProofTooLong(usize),
     /// The tunnel is up, but the streams did not connect; holds the peer's reason.
     Streams(quinn::ConnectionError),
     /// The node was closed.
@@ -118,6 +134,27 @@ impl fmt::Display for ConnectError {
                     f,
                     " for {} s: the node is off, is not reached there, or does not admit our key",
                     waited.as_secs()
+                )
+            }
+            Self::Security {
+                required,
+                reason,
+                waited,
+            } => {
+                let waited = waited.as_secs();
+                write!(
+                    f,
+                    "the peer is there, but {required} is not reached after {waited} s"
+                )?;
+                match reason {
+                    Some(reason) => write!(f, ": {reason}"),
+                    None => Ok(()),
+                }
+            }
+            Self::ProofTooLong(len) => {
+                write!(
+                    f,
+                    "a proof of {len} bytes, at most {PROOF_MAX} are possible"
                 )
             }
             Self::Streams(error) => write!(f, "{error}"),

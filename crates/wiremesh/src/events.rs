@@ -1,33 +1,58 @@
 //! What the node does about the engine's events.
 //!
-//! Owns the order in which a timestamp reaches the disk before it reaches the wire.
+//! Owns the order in which timestamps and pins reach the disk before anything that follows from
+//! them reaches the wire.
 
-use crate::admission::AdmissionRequest;
+use crate::admission::{AdmissionRequest, Stranger};
+use crate::pins::Kept;
 use crate::status::Refusal;
 use crate::tunnel::{State, Tunnel};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 use wiremesh_core::Event;
 use wiremesh_wire::Now;
+
+/// How long after a failure the file of pins is written again.
+const SAVED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 impl Tunnel {
     pub(crate) fn on_event(&self, state: &mut State, now: Now, event: Event) {
         match event {
             Event::ReserveTimestamps(floor) => {
-                if let Some(Err(error)) = self.state_dir.as_ref().map(|d| d.save_timestamp(floor)) {
+                let saved = state
+                    .disk
+                    .as_ref()
+                    .map(|disk| disk.dir.save_timestamp(floor));
+                if let Some(Err(error)) = saved {
                     tracing::error!(%error, "the state directory cannot be written; after a \
                         restart with the clock set back, peers may refuse this node for a while");
                 }
             }
-            Event::AdmissionRequested { node_id, path } => {
-                let request = AdmissionRequest::new(self.me.clone(), node_id, path.remote);
-                state.asked.push(request);
+            Event::SavePin { node_id, pin } => {
+                state.unsaved.pins.insert(node_id, pin);
+            }
+            Event::SaveRecordSeq(seq) => state.unsaved.record_seq = seq,
+            Event::AdmissionRequested {
+                node_id,
+                path,
+                proof,
+                under_load,
+            } => {
+                let stranger = Stranger {
+                    node_id,
+                    source: path.remote,
+                    proof: proof.unwrap_or_default(),
+                    under_load,
+                };
+                state
+                    .asked
+                    .push(AdmissionRequest::new(self.me.clone(), stranger));
             }
             Event::Refused { node_id, path } => {
                 state.refusals.add(Refusal {
                     node_id,
                     source: path.remote,
                     time: SystemTime::now(),
-                    reason: "its key is not among the peers, and admission is by allow list",
+                    reason: "its key is not among the peers, and admission is by allow list".into(),
                 });
             }
             Event::ClockStepped => {
@@ -41,12 +66,49 @@ impl Tunnel {
                 if let Some(path) = state.engine.path_of(peer) {
                     state.recent_remotes[usize::from(path.remote.is_ipv6())] = Some(path.remote);
                 }
+                self.on_security_changed(state, now, peer);
             }
-            Event::SessionLost { .. }
-            | Event::HandshakeFailed { .. }
+            Event::SecurityChanged { peer } | Event::SessionLost { peer } => {
+                tracing::debug!(?event);
+                self.on_security_changed(state, now, peer);
+            }
+            Event::PeerForgotten { node_id, .. } => {
+                tracing::debug!(?event);
+                state.reached.forget(&node_id);
+                self.security_changed.notify_waiters();
+            }
+            Event::HandshakeFailed { .. }
             | Event::EndpointChanged { .. }
             | Event::PeerAdmitted { .. }
-            | Event::PeerForgotten { .. } => tracing::debug!(?event),
+            | Event::ControlMoved { .. } => tracing::debug!(?event),
+        }
+    }
+
+    /// Writes down what must outlive the node, before anything that follows from it leaves.
+    pub(crate) fn save(&self, state: &mut State) {
+        if state.unsaved.is_empty() {
+            return;
+        }
+        let Some(disk) = &mut state.disk else {
+            state.unsaved = Kept::default();
+            return;
+        };
+        let failed = &mut state.save_failed_at;
+        if failed.is_some_and(|at| at.elapsed() < SAVED_AGAIN_AFTER) {
+            return;
+        }
+        match disk.journal.append(&state.unsaved) {
+            Ok(()) => {
+                state.unsaved = Kept::default();
+                *failed = None;
+            }
+            Err(error) => {
+                // As with timestamps the node goes on: it would be cut off by a full disk
+                // otherwise. What is not saved is tried again.
+                *failed = Some(Instant::now());
+                tracing::error!(%error, "the file of pins cannot be written; after a crash now, \
+                    peers could be talked down below what they have promised lately");
+            }
         }
     }
 }

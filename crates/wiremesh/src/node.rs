@@ -22,6 +22,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use wiremesh_control::message::PROOF_MAX;
+use wiremesh_control::{Level, PeerSettings, Pin, Policy, PolicyError, Suites};
 use wiremesh_core::{DropReason, PeerKey};
 use wiremesh_quic::{Provider, ResetKey};
 use wiremesh_wire::address::{STREAM_PORT, network_id};
@@ -78,13 +80,13 @@ async fn say_goodbye(endpoint: &quinn::Endpoint) {
 
 fn stop(tunnel: &Tunnel) {
     tunnel.with(|state, _| state.closed = true);
-    if let Some(dir) = &tunnel.state_dir {
-        dir.release();
-    }
     tunnel.ports.close();
     tunnel.wake.notify_one();
+    tunnel.security_changed.notify_waiters();
     // No address, no socket: the ports are free now, whoever still holds a handle of ours.
     let _ = tunnel.sockets.rebind_to(&[]);
+    // Nothing leaves any more: the state directory is free too.
+    tunnel.with(|state, _| state.disk = None);
 }
 
 /// What the streams of a node are made from.
@@ -196,12 +198,21 @@ impl Node {
                 host @ Endpoint::Host(..) => hosts.push(host),
             }
         }
+        if let Some(proof) = config.proof.as_ref().filter(|p| p.len() > PROOF_MAX) {
+            return Err(AddPeerError::ProofTooLong(proof.len()));
+        }
         let core = wiremesh_core::PeerConfig {
             node_id: config.node_id,
             endpoint: known.first().copied(),
             preshared_key: config.preshared_key,
             allowed_ips: config.allowed_ips,
             persistent_keepalive: config.persistent_keepalive,
+            stock: config.stock,
+            security: PeerSettings {
+                minimum: config.minimum,
+                proof: config.proof,
+                ..PeerSettings::default()
+            },
         };
         let note = PeerNote {
             name: config.name,
@@ -245,6 +256,7 @@ impl Node {
         lock(&self.0.peers).remove(&id);
         self.0.tunnel.with(|state, _| {
             state.names.remove(&id);
+            state.reached.forget(&id);
             state
                 .engine
                 .peer_by_id(&id)
@@ -375,6 +387,7 @@ impl Node {
         tunnel.peek(|state, now| NodeStatus {
             node_id: self.id(),
             network: network.clone(),
+            policy: state.engine.policy().unwrap_or_default(),
             addresses: std::iter::once(self.address()).chain(extra).collect(),
             listen: tunnel.sockets.local_addresses(),
             peers: state
@@ -393,6 +406,45 @@ impl Node {
             let key = state.engine.peer_by_id(id)?;
             snapshot(state, now, key)
         })
+    }
+
+    /// What the node lists, promises and demands.
+    pub fn policy(&self) -> Policy {
+        let policy = self.0.tunnel.peek(|state, _| state.engine.policy());
+        policy.unwrap_or_default()
+    }
+
+    /// Changes what the node lists, promises and demands, for all peers at once. Streams go on
+    /// with every peer that reaches the new minimum; with the others traffic waits.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`] when the policy contradicts itself; nothing has changed then.
+    pub fn set_policy(&self, policy: Policy) -> Result<(), PolicyError> {
+        self.0
+            .tunnel
+            .with(|state, now| state.engine.set_policy(now, policy))
+    }
+
+    /// The newest list of suites of each peer that has told one: what the known network speaks.
+    pub fn known_suites(&self) -> Vec<(NodeId, Suites)> {
+        self.0
+            .tunnel
+            .peek(|state, _| state.engine.known_suites().collect())
+    }
+
+    /// What is remembered of other nodes for good, ordered by key.
+    pub fn pins(&self) -> Vec<(NodeId, Pin)> {
+        self.0.tunnel.peek(|state, _| state.engine.pins().collect())
+    }
+
+    /// Lowers what a node is held to have promised; `false` if it has promised nothing above
+    /// `level`. For the operator only, who has asked the other one's operator: whoever can have
+    /// this done has the downgrade that pins prevent.
+    pub fn lower_pin(&self, id: NodeId, level: Level) -> bool {
+        self.0
+            .tunnel
+            .with(|state, now| state.engine.lower_pin(now, &id, level))
     }
 
     /// Binds the UDP sockets anew, on the same port if possible, and tells every peer. Happens
@@ -414,8 +466,10 @@ impl Node {
 
 fn snapshot(state: &State, now: Now, key: PeerKey) -> Option<PeerStatus> {
     let core = state.engine.status(now, key)?;
+    let security = state.engine.security(now, key)?;
     let note = state.names.of(&core.node_id);
-    Some(peer_status(core, note))
+    let since = state.reached.since(&core.node_id);
+    Some(peer_status(core, &security, since, note))
 }
 
 fn dropped(counters: &wiremesh_core::Counters) -> Vec<(&'static str, u64)> {

@@ -14,6 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
+use wiremesh_control::Level;
+use wiremesh_control::message::PROOF_MAX;
 use wiremesh_wire::{Endpoint, IpNet, NodeId, PresharedKey};
 
 /// What a peer is made from.
@@ -31,8 +33,13 @@ pub struct PeerConfig {
     pub allowed_ips: Vec<IpNet>,
     /// A keepalive after this long without traffic.
     pub persistent_keepalive: Option<Duration>,
-    /// A stock WireGuard peer: it answers ping and UDP, and speaks no streams.
+    /// A stock WireGuard peer: it answers ping and UDP, speaks no streams, and stays at L1.
     pub stock: bool,
+    /// The level that application data with this peer needs, when it is above the node's minimum.
+    pub minimum: Option<Level>,
+    /// Shown to the peer before it lets anything in, see [`crate::Admission::proof`]; at most
+    /// 4,096 bytes.
+    pub proof: Option<Vec<u8>>,
 }
 
 impl PeerConfig {
@@ -46,6 +53,8 @@ impl PeerConfig {
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
             stock: false,
+            minimum: None,
+            proof: None,
         }
     }
 }
@@ -69,6 +78,8 @@ pub enum AddPeerError {
     },
     /// The node's limit of peers is reached.
     TooManyPeers,
+    /// A proof of this many bytes; at most 4,096 are possible.
+    ProofTooLong(usize),
 }
 
 impl fmt::Display for AddPeerError {
@@ -88,6 +99,12 @@ impl fmt::Display for AddPeerError {
                 }
             }
             Self::TooManyPeers => write!(f, "the limit of peers is reached"),
+            Self::ProofTooLong(len) => {
+                write!(
+                    f,
+                    "a proof of {len} bytes, at most {PROOF_MAX} are possible"
+                )
+            }
         }
     }
 }
@@ -142,6 +159,10 @@ impl Peer {
         self.node_id
     }
 
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
     /// Its address inside the tunnel.
     pub fn address(&self) -> IpAddr {
         wiremesh_wire::address::overlay_address(&self.node_id).into()
@@ -160,8 +181,7 @@ impl Peer {
             .clone();
         let waited = self.node.connect_timeout();
         let Ok(mut slot) = tokio::time::timeout(waited, slot.lock()).await else {
-            let endpoint = self.status().and_then(|status| status.endpoint);
-            return Err(ConnectError::NoAnswer { endpoint, waited });
+            return Err(self.node.no_connection(&self.node_id, waited));
         };
         if let Some(quinn) = slot.clone().filter(is_open) {
             let protocol = protocol.to_owned();

@@ -17,7 +17,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use wiremesh_control::{Level, Pin};
+use wiremesh_control::Pin;
 use wiremesh_noise::crypto::hash;
 use wiremesh_wire::NodeId;
 

@@ -58,8 +58,8 @@ impl From<PinsError> for StateError {
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
-    /// Locked until dropped or released.
-    lock: File,
+    /// Locked until dropped.
+    _lock: File,
 }
 
 impl StateDir {
@@ -81,14 +81,8 @@ impl StateDir {
         }
         Ok(Self {
             path: path.to_owned(),
-            lock,
+            _lock: lock,
         })
-    }
-
-    /// Lets others have it. Nothing may be written through it any more.
-    pub(crate) fn release(&self) {
-        // The end of the process does the same.
-        let _ = self.lock.unlock();
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -140,6 +134,13 @@ impl StateDir {
             at(&file, io::Error::new(io::ErrorKind::InvalidData, message))
         })
     }
+}
+
+/// What a running node has of its state directory.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(crate) dir: StateDir,
+    pub(crate) journal: Journal,
 }
 
 fn at(path: &Path, error: io::Error) -> StateError {
@@ -265,11 +266,12 @@ mod tests {
         assert!(matches!(second, StateError::InUse(_)), "{second}");
         let tool = PinStore::open(dir.path()).expect_err("it is in use");
         assert!(matches!(tool, StateError::InUse(_)), "{tool}");
-        dir.release();
-        let second = StateDir::open(dir.path()).expect("released");
-        assert!(StateDir::open(dir.path()).is_err());
+        let path = dir.path().to_owned();
+        drop(dir);
+        let second = StateDir::open(&path).expect("it is free");
+        assert!(StateDir::open(&path).is_err());
         drop(second);
-        PinStore::open(dir.path()).expect("dropped");
+        PinStore::open(&path).expect("it is free");
     }
 
     #[test]

@@ -2,9 +2,12 @@
 //!
 //! Owns plain values, copied out; nothing secret is in them.
 
+use crate::security::{open_level, wall_time};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
+use wiremesh_control::{Level, Pin, Policy, SuiteId, WaitReason};
+use wiremesh_core::PeerSecurity;
 pub use wiremesh_core::PeerState;
 use wiremesh_wire::{Endpoint, IpNet, NodeId};
 
@@ -20,6 +23,8 @@ pub struct NodeStatus {
     pub node_id: NodeId,
     /// Name of its network.
     pub network: String,
+    /// What it lists, promises and demands.
+    pub policy: Policy,
     /// Its addresses inside the tunnel, the overlay address first.
     pub addresses: Vec<IpAddr>,
     /// Where its UDP sockets listen.
@@ -51,13 +56,28 @@ pub struct PeerStatus {
     pub endpoint: Option<SocketAddr>,
     /// Where it stands.
     pub state: PeerState,
-    /// Why it is not connected, and what to look at; `None` when nothing is wrong.
-    pub reason: Option<&'static str>,
+    /// Why it is not connected, or below the level that is required, and what to look at; `None`
+    /// when nothing is wrong.
+    pub reason: Option<String>,
+    /// The suite in which application data travels; `None` while it cannot.
+    pub suite: Option<SuiteId>,
+    /// The level at which application data travels; `None` while it cannot.
+    pub level: Option<Level>,
+    /// Since when the level is reached, without a break.
+    pub since: Option<SystemTime>,
+    /// When the preshared key in use was agreed on; it is replaced every 15 minutes of use.
+    pub last_rotation: Option<SystemTime>,
+    /// The level that application data needs; `None` for a stranger that is not admitted yet.
+    pub required: Option<Level>,
+    /// What is remembered of the peer for good.
+    pub pin: Option<Pin>,
+    /// What it waits for to reach the level, and since when.
+    pub waiting: Option<(WaitReason, SystemTime)>,
     /// Whether admission let it in, rather than the configuration.
     pub provisional: bool,
     /// Age of the session in use.
     pub session_age: Option<Duration>,
-    /// Epoch of the preshared key that made the session in use.
+    /// Epoch of the preshared key that made the session in use; 0 is the configured key or none.
     pub psk_epoch: Option<u32>,
     /// Wall time of the last completed handshake.
     pub last_handshake: Option<SystemTime>,
@@ -71,17 +91,17 @@ pub struct PeerStatus {
     pub last_received: Option<Duration>,
 }
 
-/// A node that was turned away. It got no answer.
+/// A node that was turned away.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Its key, as it claimed: a node that is refused is not asked to prove it.
+    /// Its key, as it claimed: a node that is not in an allow list is not asked to prove it.
     pub node_id: NodeId,
     /// Where it asked from.
     pub source: SocketAddr,
     /// When.
     pub time: SystemTime,
     /// Why.
-    pub reason: &'static str,
+    pub reason: String,
 }
 
 /// The latest refusals, one per node.
@@ -134,6 +154,11 @@ impl PeerNames {
         self.0.insert(node_id, note);
     }
 
+    /// Whether the operator named it as stock WireGuard.
+    pub(crate) fn is_stock(&self, node_id: &NodeId) -> bool {
+        self.0.get(node_id).is_some_and(|note| note.stock)
+    }
+
     pub(crate) fn of(&self, node_id: &NodeId) -> PeerNote {
         self.0.get(node_id).cloned().unwrap_or_default()
     }
@@ -143,8 +168,21 @@ impl PeerNames {
     }
 }
 
-pub(crate) fn peer_status(core: wiremesh_core::PeerStatus, note: PeerNote) -> PeerStatus {
+pub(crate) fn peer_status(
+    core: wiremesh_core::PeerStatus,
+    security: &PeerSecurity,
+    since: Option<SystemTime>,
+    note: PeerNote,
+) -> PeerStatus {
     let has_endpoint = core.path.is_some();
+    let waiting = security.waiting.map(|(reason, at)| (reason, wall_time(at)));
+    let level = open_level(security);
+    let reason = match (reason(core.state, has_endpoint), waiting) {
+        (None, Some((reason, _))) if level.is_none() => Some(reason.to_string()),
+        (reason, _) => reason.map(str::to_owned),
+    };
+    // Without a key there is nothing to rotate.
+    let rotated = security.since.filter(|_| level > Some(Level::Classical));
     PeerStatus {
         node_id: core.node_id,
         name: note.name,
@@ -153,7 +191,14 @@ pub(crate) fn peer_status(core: wiremesh_core::PeerStatus, note: PeerNote) -> Pe
         allowed_ips: core.allowed_ips.to_vec(),
         endpoint: core.path.map(|path| path.remote),
         state: core.state,
-        reason: reason(core.state, has_endpoint),
+        reason,
+        suite: security.suite.filter(|_| level.is_some()),
+        level,
+        since,
+        last_rotation: rotated.map(wall_time),
+        required: security.required,
+        pin: security.pin,
+        waiting: waiting.filter(|_| level.is_none()),
         provisional: core.provisional,
         session_age: core.session_age,
         psk_epoch: core.session_psk_epoch,

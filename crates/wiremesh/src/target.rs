@@ -7,30 +7,55 @@ use crate::peer::Peer;
 use std::net::{IpAddr, SocketAddr};
 use wiremesh_wire::{Endpoint, NodeId, Ticket};
 
-/// Whom to connect to.
+/// Whom to connect to: made from a node id, a [`Peer`] or a [`Ticket`].
 #[derive(Clone, Debug)]
-pub enum Target {
+pub struct Target {
+    pub(crate) whom: Whom,
+    pub(crate) proof: Option<Vec<u8>>,
+}
+
+/// The node meant.
+#[derive(Clone, Debug)]
+pub(crate) enum Whom {
     /// A peer that the node knows.
     Id(NodeId),
     /// A ticket; its node is added as a peer if it is not one yet.
     Ticket(Box<Ticket>),
 }
 
+impl Target {
+    /// The same, with a proof that is shown to the peer before it lets anything in; at most 4,096
+    /// bytes. It takes the place of [`crate::PeerConfig::proof`] for good.
+    #[must_use]
+    pub fn with_proof(self, proof: impl Into<Vec<u8>>) -> Self {
+        Self {
+            proof: Some(proof.into()),
+            ..self
+        }
+    }
+}
+
+impl From<Whom> for Target {
+    fn from(whom: Whom) -> Self {
+        Self { whom, proof: None }
+    }
+}
+
 impl From<NodeId> for Target {
     fn from(id: NodeId) -> Self {
-        Self::Id(id)
+        Whom::Id(id).into()
     }
 }
 
 impl From<&Peer> for Target {
     fn from(peer: &Peer) -> Self {
-        Self::Id(peer.node_id())
+        Whom::Id(peer.node_id()).into()
     }
 }
 
 impl From<Ticket> for Target {
     fn from(ticket: Ticket) -> Self {
-        Self::Ticket(Box::new(ticket))
+        Whom::Ticket(Box::new(ticket)).into()
     }
 }
 

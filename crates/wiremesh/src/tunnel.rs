@@ -7,8 +7,10 @@ use crate::admission::{AdmissionRequest, Decide};
 use crate::host;
 use crate::inbound::Ports;
 use crate::outbox::Outbox;
+use crate::pins::Kept;
 use crate::port::{PortQueue, lock};
-use crate::state_dir::StateDir;
+use crate::security::Reached;
+use crate::state_dir::Disk;
 use crate::status::{PeerNames, Refusals};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +61,13 @@ pub(crate) struct State {
     pub(crate) names: PeerNames,
     /// Where the latest session of each address family went: IPv4, then IPv6.
     pub(crate) recent_remotes: [Option<SocketAddr>; 2],
+    /// Since when each peer reaches its level.
+    pub(crate) reached: Reached,
+    /// The state directory, until the node is closed.
+    pub(crate) disk: Option<Disk>,
+    /// What is to be on the disk before the next datagram leaves.
+    pub(crate) unsaved: Kept,
+    pub(crate) save_failed_at: Option<std::time::Instant>,
     pub(crate) rebind_wanted: bool,
     pub(crate) closed: bool,
 }
@@ -72,13 +81,14 @@ pub(crate) struct Tunnel {
     pub(crate) addresses: Addresses,
     pub(crate) ports: Ports,
     pub(crate) streams: Arc<PortQueue>,
-    pub(crate) state_dir: Option<StateDir>,
     pub(crate) decide: Option<Decide>,
     pub(crate) mtu_bytes: usize,
     /// Where tasks are started, whichever thread asks for one.
     pub(crate) runtime: Handle,
     /// Wakes the driver: the outbox is to be flushed, or a deadline came nearer.
     pub(crate) wake: Notify,
+    /// Wakes all who wait for a peer's level.
+    pub(crate) security_changed: Notify,
     /// The deadline for which the driver sleeps, nanoseconds of the engine's clock.
     pub(crate) armed: AtomicU64,
 }
@@ -111,6 +121,10 @@ impl Tunnel {
                 refusals: Refusals::default(),
                 names: PeerNames::default(),
                 recent_remotes: [None; 2],
+                reached: Reached::default(),
+                disk: parts.disk,
+                unsaved: Kept::default(),
+                save_failed_at: None,
                 rebind_wanted: false,
                 closed: false,
             }),
@@ -118,11 +132,11 @@ impl Tunnel {
             addresses: parts.addresses,
             ports: Ports::default(),
             streams: Arc::new(PortQueue::new(4 << 20)),
-            state_dir: parts.state_dir,
             decide: parts.decide,
             mtu_bytes: parts.mtu_bytes,
             runtime: parts.runtime,
             wake: Notify::new(),
+            security_changed: Notify::new(),
             armed: AtomicU64::new(0),
         }
     }
@@ -172,12 +186,13 @@ impl Tunnel {
         f(&lock(&self.state), now)
     }
 
-    /// Events first (a timestamp must be on disk before it is used), then datagrams; `true` if the
-    /// outbox had no room for all.
+    /// Events first (timestamps and pins must be on disk before they are used), then datagrams;
+    /// `true` if the outbox had no room for all.
     fn drain(&self, state: &mut State, now: Now) -> bool {
         while let Some(event) = state.engine.poll_event() {
             self.on_event(state, now, event);
         }
+        self.save(state);
         let segments_max = self.sockets.max_segments();
         while !state.outbox.is_full() {
             let Some(transmit) = state.engine.poll_transmit() else {
@@ -334,7 +349,7 @@ pub(crate) struct TunnelParts {
     pub(crate) engine: Engine,
     pub(crate) sockets: UdpSockets,
     pub(crate) addresses: Addresses,
-    pub(crate) state_dir: Option<StateDir>,
+    pub(crate) disk: Option<Disk>,
     pub(crate) decide: Option<Decide>,
     pub(crate) mtu_bytes: usize,
     pub(crate) runtime: Handle,

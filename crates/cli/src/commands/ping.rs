@@ -74,13 +74,7 @@ pub fn address_of(node: &Node, target: &str) -> Result<IpAddr, (String, String)>
     if let Ok(address) = target.parse::<IpAddr>() {
         return Ok(address);
     }
-    let id = match target.parse::<Ticket>() {
-        Ok(ticket) => Some(ticket.node_id),
-        Err(_) => target
-            .parse::<NodeId>()
-            .or_else(|_| NodeId::from_base32(target))
-            .ok(),
-    };
+    let id = id_of(target);
     let peers = node.status().peers;
     let found = peers.iter().find(|peer| match id {
         Some(id) => peer.node_id == id,
@@ -98,6 +92,14 @@ pub fn address_of(node: &Node, target: &str) -> Result<IpAddr, (String, String)>
                 crate::suggest::remedy(target, &names),
             ))
         }
+    }
+}
+
+/// The node that a ticket or the text of a key names.
+pub fn id_of(text: &str) -> Option<NodeId> {
+    match text.parse::<Ticket>() {
+        Ok(ticket) => Some(ticket.node_id),
+        Err(_) => text.parse().or_else(|_| NodeId::from_base32(text)).ok(),
     }
 }
 
@@ -168,7 +170,7 @@ fn reason(node: &Node, address: IpAddr) -> Option<String> {
         IpAddr::V6(peer.address) == address
             || peer.allowed_ips.iter().any(|net| net.contains(address))
     })?;
-    owner.reason.map(str::to_owned)
+    owner.reason
 }
 
 /// A series of pings.
@@ -257,13 +259,7 @@ impl<'a> Pings<'a> {
                     .unwrap_or_default();
                 format!("no reply from {address}: seq={number}{reason}\n")
             }
-            Answer::Error { message, fix } => {
-                let failure = Failure::input(message).at("the argument PEER");
-                return Err(Failure { fix, ..failure });
-            }
-            Answer::Status(_) => {
-                return Err(Failure::runtime("the running node answers something else"));
-            }
+            other => return Err(other.into_failure().at("the argument PEER")),
         };
         self.unread = !say::print_more(line)?;
         Ok(())

@@ -3,18 +3,19 @@
 //! Owns the services around the node: control socket, UDP echo, host names of peers, and the log
 //! of peers that come and go.
 
-use super::ping;
+use super::{pin, ping, policy, suites};
 use crate::args::UpArgs;
 use crate::config::{self, Config};
 use crate::control::{Answer, Request, Server};
 use crate::failure::Failure;
 use crate::node::Signal;
+use crate::security::policy_line;
 use crate::status::Status;
 use crate::{log, node, say, units};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use wiremesh::{Endpoint, Node, NodeId, PeerState, UdpSocket};
+use wiremesh::{Endpoint, Level, Node, NodeId, PeerState, PeerStatus, UdpSocket, WaitReason};
 
 /// How often the peers are looked at for the log.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -72,6 +73,7 @@ fn announce(node: &Node, config: &Config) {
         config::Admission::AllowList => "only the peers of the configuration may connect",
         config::Admission::AllowAll { .. } => "everybody who knows the node id may connect",
     };
+    say::note(format!("policy   {}", policy_line(&node.policy())));
     let peers = units::count(config.peers.len() as u64, "peer", "peers");
     say::note(format!("up with {peers}; {admission}; Ctrl-C stops"));
 }
@@ -104,6 +106,11 @@ async fn answer(node: &Node, advertise: &[Endpoint], begun: Instant, request: Re
             let timeout = Duration::from_millis(timeout_ms).min(PING_PATIENCE_MAX);
             ping::once(node, &target, payload_bytes, timeout).await
         }
+        Request::Policy => policy::current(node),
+        Request::SetPolicy(change) => policy::change(node, &change),
+        Request::Suites => suites::answer(node),
+        Request::Pins { peer } => pin::answer(node, peer.as_deref()),
+        Request::LowerPin { peer, to } => pin::answer_lower(node, &peer, &to),
     }
 }
 
@@ -181,36 +188,67 @@ async fn log_changes(node: &Node, config: &Config) {
     if config.log < config::Log::Info {
         return std::future::pending().await;
     }
-    let mut before: HashMap<NodeId, PeerState> = HashMap::new();
+    let mut before: HashMap<NodeId, Seen> = HashMap::new();
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     loop {
         ticks.tick().await;
         let peers = node.status().peers;
         let mut now = HashMap::with_capacity(peers.len());
         for peer in &peers {
-            now.insert(peer.node_id, peer.state);
-            let was = before
-                .get(&peer.node_id)
-                .copied()
-                .unwrap_or(PeerState::Idle);
-            if was == peer.state {
-                continue;
-            }
-            let name = peer
-                .name
-                .clone()
-                .unwrap_or_else(|| peer.node_id.to_string());
-            let endpoint = peer
-                .endpoint
-                .map_or("-".to_owned(), |endpoint| endpoint.to_string());
-            match (peer.state, peer.reason) {
-                (PeerState::Connected, _) => tracing::info!(%name, %endpoint, "connected"),
-                (PeerState::Silent | PeerState::NoAnswer, reason) => {
-                    tracing::info!(%name, %endpoint, reason = reason.unwrap_or("-"), "not reached");
-                }
-                (state, _) => tracing::debug!(%name, %endpoint, ?state),
+            let seen = Seen {
+                state: peer.state,
+                level: peer.level,
+                waiting: peer.waiting.map(|(reason, _)| reason),
+            };
+            now.insert(peer.node_id, seen);
+            let was = before.get(&peer.node_id).copied().unwrap_or_default();
+            if was != seen {
+                log_change(peer, was);
             }
         }
         before = now;
+    }
+}
+
+/// What was logged of a peer.
+#[derive(Clone, Copy, PartialEq)]
+struct Seen {
+    state: PeerState,
+    level: Option<Level>,
+    waiting: Option<WaitReason>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            state: PeerState::Idle,
+            level: None,
+            waiting: None,
+        }
+    }
+}
+
+fn log_change(peer: &PeerStatus, was: Seen) {
+    let name = peer.name.clone();
+    let name = name.unwrap_or_else(|| peer.node_id.to_string());
+    let endpoint = peer
+        .endpoint
+        .map_or("-".to_owned(), |endpoint| endpoint.to_string());
+    let reason = peer.reason.as_deref().unwrap_or("-");
+    match (peer.state, peer.level, peer.waiting) {
+        (PeerState::Connected, Some(level), _) => {
+            tracing::info!(%name, %endpoint, %level, "connected");
+        }
+        // While the two agree there is nothing to say: it takes four round trips.
+        (PeerState::Connected, None, Some((WaitReason::Exchanging, _))) => {
+            tracing::debug!(%name, %endpoint, reason, "waiting");
+        }
+        (PeerState::Connected, None, Some((reason, _))) if was.waiting != Some(reason) => {
+            tracing::warn!(%name, %endpoint, %reason, "no data flows");
+        }
+        (PeerState::Silent | PeerState::NoAnswer, ..) if was.state != peer.state => {
+            tracing::info!(%name, %endpoint, reason, "not reached");
+        }
+        (state, ..) => tracing::debug!(%name, %endpoint, ?state),
     }
 }

@@ -1,6 +1,7 @@
 //! The journal of pins: restarts, crashes, damage.
 
 use super::*;
+use wiremesh_control::Level;
 
 /// Some nodes that exist.
 fn node(number: u8) -> NodeId {
