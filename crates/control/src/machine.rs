@@ -465,10 +465,12 @@ impl Machine {
             Ok(None) => return,
             Err(_) => return self.reject(cx, Refusal::Frame),
         };
+        if reassembly.is_empty() {
+            self.reassembly = None;
+        }
         if !message.kind.is_cheap() && !self.afford(cx) {
             return self.reject(cx, Refusal::TooMany);
         }
-        self.reassembly = None;
         let (id, body) = (message.id, message.body);
         let role = self.role;
         match message.kind {
