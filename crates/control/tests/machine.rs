@@ -108,7 +108,7 @@ fn a_crash_of_either_side_at_any_stage_heals() {
 fn silence_opens_nothing() {
     let mut pair = Pair::new([at(Stage::Both); 2]);
     assert!(pair.handshake(0));
-    pair.frames.clear();
+    pair.packets.clear();
     pair.deaf = [true; 2];
     pair.pass(120 * SECOND);
     for side in &pair.sides {
