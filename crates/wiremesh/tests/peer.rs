@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use wiremesh::{
-    AddPeerError, ConnectError, Endpoint, Node, NodeBuilder, PeerConfig, PresharedKey, SecretKey,
-    Ticket,
+    AddPeerError, ConnectError, Endpoint, Level, Node, NodeBuilder, PeerConfig, PresharedKey,
+    SecretKey, SecurityError, SuiteId, Ticket,
 };
 
 /// A server that can be started again: its key and its port.
@@ -153,29 +153,39 @@ async fn many_who_ask_at_once_share_one_connection() {
     .await;
 }
 
+/// Makes each a stock WireGuard peer of the other.
+fn introduce_as_stock(one: &Node, two: &Node) -> [wiremesh::Peer; 2] {
+    [(one, two), (two, one)].map(|(node, to)| {
+        let mut config = PeerConfig::new(to.id());
+        config.stock = true;
+        config.endpoints = to.ticket().endpoints.clone();
+        node.add_peer(config).expect("a new peer")
+    })
+}
+
 #[tokio::test]
 async fn a_preshared_key_changes_in_place() {
     in_time(async {
-        let (server, client) = (echo_node().await, plain_node().await);
-        let there = introduce(&client, &server);
-        let back = introduce(&server, &client);
-        let connection = there.connection(ECHO).await.expect("connects");
-        assert_eq!(connection.security().psk_epoch, 0);
+        let (one, two) = (plain_node().await, plain_node().await);
+        // With others the nodes agree on keys by themselves.
+        let [there, back] = introduce_as_stock(&one, &two);
+        let epoch = |peer: &wiremesh::Peer| peer.status().and_then(|s| s.psk_epoch);
+        let ping = || one.ping(two.address(), 8, Duration::from_secs(20));
+        ping().await.expect("a reply");
+        assert_eq!(epoch(&there), Some(0));
         let psk = PresharedKey::from_bytes([7; 32]);
         there.set_preshared_key(psk.clone(), 5);
         // The other side does not have it yet: the session stays and goes on working.
         there.rekey();
-        exchange(&connection, pattern(50_000, 1)).await;
-        assert_eq!(connection.security().psk_epoch, 0);
+        ping().await.expect("a reply");
+        assert_eq!(epoch(&there), Some(0));
         back.set_preshared_key(psk, 5);
         back.rekey();
         until("both use the new key", || {
-            let epoch = |peer: &wiremesh::Peer| peer.status().and_then(|s| s.psk_epoch);
             epoch(&there) == Some(5) && epoch(&back) == Some(5)
         })
         .await;
-        exchange(&connection, pattern(50_000, 2)).await;
-        assert_eq!(connection.security().psk_epoch, 5);
+        ping().await.expect("a reply");
     })
     .await;
 }
@@ -283,11 +293,9 @@ async fn what_cannot_be_connected_to_is_said_at_once() {
 async fn a_stock_peer_speaks_no_streams() {
     in_time(async {
         let (node, stock) = (plain_node().await, plain_node().await);
-        let mut config = PeerConfig::new(stock.id());
-        config.stock = true;
-        config.endpoints = stock.ticket().endpoints.clone();
-        node.add_peer(config.clone()).expect("a new peer");
-        assert_eq!(node.add_peer(config).err(), Some(AddPeerError::Exists));
+        let [peer, _] = introduce_as_stock(&node, &stock);
+        let again = node.add_peer(PeerConfig::new(stock.id()));
+        assert_eq!(again.err(), Some(AddPeerError::Exists));
         let error = node.connect(stock.id(), ECHO).await.expect_err("stock");
         assert!(matches!(error, ConnectError::StockPeer(_)));
         let error = node
@@ -295,9 +303,18 @@ async fn a_stock_peer_speaks_no_streams() {
             .await
             .expect_err("stock");
         assert!(matches!(error, ConnectError::StockPeer(_)));
-        // It answers ping.
+        // It answers ping, at L1.
         let ping = node.ping(stock.address(), 8, Duration::from_secs(20));
         ping.await.expect("a reply");
+        let status = peer.status().expect("it is there");
+        assert_eq!(status.level, Some(Level::Classical));
+        assert_eq!(status.suite, Some(SuiteId::WIREGUARD));
+        assert!(status.stock && status.waiting.is_none() && status.last_rotation.is_none());
+        let error = peer.require(Level::PostQuantum).await;
+        assert_eq!(error, Err(SecurityError::StockPeer(stock.id())));
+        node.ping(stock.address(), 8, Duration::from_secs(20))
+            .await
+            .expect("nothing was changed");
     })
     .await;
 }

@@ -16,7 +16,7 @@ use raw_quic::RawQuic;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use wiremesh::{Admission, ConnectError, Connection, Node};
-use wiremesh_wire::address::{CONTROL_PORT, STREAM_PORT, control_address, overlay_address};
+use wiremesh_wire::address::{CONTROL_PORT, STREAM_PORT, overlay_address};
 use wiremesh_wire::ip;
 
 fn at(address: Ipv6Addr, port: u16) -> SocketAddr {
@@ -51,7 +51,6 @@ async fn a_spoofed_inner_source_is_dropped() {
         let sources = [
             overlay_address(&friend.id()),
             overlay_address(&node.id()),
-            control_address(&friend.id()),
             Ipv6Addr::LOCALHOST,
             "2001:db8::1".parse().expect("an address"),
         ];
@@ -136,11 +135,6 @@ async fn streams_are_reached_from_the_stream_port_only() {
             (at(raw.own(), 5_000), stream_port),
             (at(raw.own(), CONTROL_PORT), stream_port),
             (at(raw.own(), 0), stream_port),
-            (at(control_address(&raw.id()), STREAM_PORT), stream_port),
-            (
-                at(raw.own(), STREAM_PORT),
-                at(control_address(&node.id()), STREAM_PORT),
-            ),
             (at(raw.own(), STREAM_PORT), at(raw.theirs(), CONTROL_PORT)),
         ] {
             raw.inject_udp(from, to, &hello[0]).await;
@@ -165,8 +159,6 @@ async fn the_control_port_and_foreign_addresses_are_silent() {
         let mut raw = Raw::connected(&node, [1; 32]).await;
         let destinations = [
             at(raw.theirs(), CONTROL_PORT),
-            at(control_address(&node.id()), CONTROL_PORT),
-            at(control_address(&node.id()), 5_000),
             at(overlay_address(&friend.id()), 5_000),
             at(overlay_address(&raw.id()), 5_000),
             at(Ipv6Addr::LOCALHOST, 5_000),

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::UdpSocket;
 use wiremesh::{Node, NodeId, SecretKey};
-use wiremesh_core::{Node as Engine, NodeConfig, Path, PeerConfig, PeerKey};
+use wiremesh_core::{
+    ControlConfig, Node as Engine, NodeConfig, NotReady, Path, PeerConfig, PeerKey,
+};
 use wiremesh_wire::address::overlay_address;
 use wiremesh_wire::{Instant, Now, UnixTime, ip};
 
@@ -27,7 +29,8 @@ impl Raw {
     /// A raw peer that knows the node; nothing is sent yet.
     pub async fn new(node: &Node, secret: [u8; 32]) -> Self {
         let began = std::time::Instant::now();
-        let config = NodeConfig::new(SecretKey::from_bytes(secret));
+        let mut config = NodeConfig::new(SecretKey::from_bytes(secret));
+        config.control = Some(ControlConfig::default());
         let mut engine = Engine::new(config, secret, now(began)).expect("a valid key");
         let mut peer = PeerConfig::new(node.id());
         peer.endpoint = node.listen_addresses().first().copied();
@@ -43,7 +46,7 @@ impl Raw {
         }
     }
 
-    /// A raw peer with a session.
+    /// A raw peer with a session that data may travel on.
     pub async fn connected(node: &Node, secret: [u8; 32]) -> Self {
         let mut raw = Self::new(node, secret).await;
         raw.handshake().await;
@@ -88,16 +91,20 @@ impl Raw {
         self.socket.send_to(datagram, to).await.expect("loopback");
     }
 
-    /// Sends any bytes as an authenticated packet.
+    /// Sends any bytes as an authenticated packet, except from and to control addresses: those
+    /// the engine lets nobody touch, see `support/bare.rs`.
     pub async fn inject(&mut self, packet: &[u8]) {
         let mut datagram = Vec::new();
         let fill = |out: &mut [u8]| out.copy_from_slice(packet);
         let now = self.now();
-        let path = self
+        let sealed = self
             .engine
-            .seal_packet(now, self.peer, packet.len(), &mut datagram, fill)
-            .expect("there is a session");
-        self.outside(&datagram, path.remote).await;
+            .seal_packet(now, self.peer, packet.len(), &mut datagram, fill);
+        match sealed {
+            Ok(path) => self.outside(&datagram, path.remote).await,
+            Err(NotReady::ControlOnly) => {}
+            Err(error) => panic!("there is a session: {error:?}"),
+        }
         self.flush().await;
     }
 
