@@ -144,3 +144,26 @@ fn who_number(net: &Net, who: usize) -> usize {
         .find(|n| net.make(*n, 1, |_| ()).node_id() == id)
         .unwrap()
 }
+
+#[test]
+fn a_change_of_stage_closes_the_gate_for_a_few_round_trips_only() {
+    for who in 0..2 {
+        let mut net = pair([Policy::at(Stage::OldOnly); 2]);
+        net.send(0, 1, b"0");
+        net.run(1_000);
+        let now = net.now;
+        let both = Policy::at(Stage::Both);
+        net.hosts[1 - who].node.set_policy(now, both).unwrap();
+        net.run(500);
+        let now = net.now;
+        net.hosts[who].node.set_policy(now, both).unwrap();
+        let mut closed_ms = 0;
+        for _ in 0..3_000 {
+            net.run(1);
+            closed_ms += u64::from((0..2).any(|at| level(&net, at).is_none()));
+        }
+        let round_trip = 2 * net::LATENCY.as_millis() as u64;
+        assert!(closed_ms <= 4 * round_trip, "side {who}: {closed_ms} ms");
+        assert_eq!(level(&net, who), Some(Level::PostQuantum));
+    }
+}

@@ -101,7 +101,7 @@ impl Story {
     async fn tell(&self) -> Result<(), Failure> {
         say::note("");
         say::print(
-            "   TIME  NODE  WHAT HAPPENS                                    LINKS AT L1  AT L2  AWAY",
+            "   TIME  NODE  WHAT HAPPENS                                    LINKS AT L1  AT L2  AWAY\n",
         )?;
         self.line(None, "all list the old suite only")?;
         for number in (0..NODES).filter(|n| *n != RESTARTED) {
@@ -117,6 +117,7 @@ impl Story {
         self.members[KILLED].revive(Stage::Both).await?;
         self.after(KILLED, "started again, lists both suites")
             .await?;
+        // Its peers notice when nothing came back for 15 s, as WireGuard does.
         self.wait_until_whole().await?;
         self.line(None, "all links work again")?;
         for number in 0..NODES {
@@ -141,11 +142,12 @@ impl Story {
     }
 
     fn line(&self, number: Option<usize>, what: &str) -> Result<(), Failure> {
-        let levels: Vec<_> = self.links.iter().map(|link| link.level()).collect();
+        let alive = |link: &Arc<Link>| link.level().filter(|_| link.is_alive());
+        let levels: Vec<_> = self.links.iter().map(alive).collect();
         let at = |level| levels.iter().filter(|l| **l == level).count();
         let number = number.map_or(String::new(), |n| (n + 1).to_string());
         say::print(format!(
-            "{:>6.1} s  {number:>4}  {what:<46}  {:>11}  {:>5}  {:>4}",
+            "{:>6.1} s  {number:>4}  {what:<46}  {:>11}  {:>5}  {:>4}\n",
             self.begun.elapsed().as_secs_f64(),
             at(Some(Level::Classical)),
             at(Some(Level::PostQuantum)),
@@ -167,8 +169,9 @@ impl Story {
 
     /// Stops, counts and shows; whether nothing was lost where nobody died.
     async fn end(&self) -> Result<bool, Failure> {
+        self.links.iter().for_each(|link| link.finish());
         for link in &self.links {
-            link.finish().await;
+            link.finished().await;
         }
         let died = [RESTARTED, KILLED].map(|number| self.members[number].ticket().node_id);
         let touched = |link: &Link| died.iter().any(|id| link.touches(id));
@@ -206,8 +209,8 @@ impl Story {
             let zero = |count: u64| {
                 let cell = Cell::number(count.to_string());
                 match (count, group) {
-                    (0, _) => cell.colour(Colour::Green),
-                    (_, false) => cell.colour(Colour::Red),
+                    (0, _) => cell.colour(Colour::Good),
+                    (_, false) => cell.colour(Colour::Bad),
                     _ => cell,
                 }
             };

@@ -13,15 +13,12 @@ use core::time::Duration;
 const POKE_PAUSE_MAX: Duration = Duration::from_secs(64);
 
 impl Machine {
-    /// Asks A to offer; A does so by itself when a session begins, so the first one waits 1 s.
+    /// Asks A to offer. At first contact A does so by itself, so that one waits 1 s.
     pub(super) fn poke(&mut self, cx: &mut Context<'_>) {
-        if self.retry_at.is_some() || self.slot.is_some() || self.legacy {
+        if self.retry_at.is_some() || self.theirs.is_some() {
             let mut id = [0; 8];
             cx.random.fill(&mut id);
             cx.send(MessageType::Poke, ExchangeId(id), &[]);
-        }
-        if self.pokes == 0 {
-            self.began = cx.now.instant;
         }
         let pause = Duration::from_secs(1 << self.pokes.min(6)).min(POKE_PAUSE_MAX);
         self.pokes = self.pokes.saturating_add(1);

@@ -16,6 +16,8 @@ pub const PROTOCOL: &str = "wiremesh-upgrade/1";
 pub const EVERY: Duration = Duration::from_millis(20);
 /// The last echoes may take this long.
 const LAST_ECHOES: Duration = Duration::from_secs(2);
+/// A link on which an echo came within this is alive.
+const ALIVE_WITHIN: Duration = Duration::from_millis(500);
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -38,6 +40,7 @@ pub struct Link {
     ends: (Arc<Member>, Arc<Member>),
     count: Mutex<Count>,
     connection: Mutex<Option<Connection>>,
+    last_echo: Mutex<Option<Instant>>,
     finishing: AtomicBool,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -53,6 +56,7 @@ impl Link {
             ends,
             count: Mutex::default(),
             connection: Mutex::default(),
+            last_echo: Mutex::default(),
             finishing: AtomicBool::new(false),
             task: Mutex::default(),
         });
@@ -79,14 +83,18 @@ impl Link {
         connection.security().suite?.level()
     }
 
-    /// Whether messages flow.
+    /// Whether echoes come.
     pub fn is_alive(&self) -> bool {
-        lock(&self.connection).is_some()
+        lock(&self.last_echo).is_some_and(|at| at.elapsed() < ALIVE_WITHIN)
     }
 
-    /// Stops sending, and waits for the last echoes.
-    pub async fn finish(&self) {
+    /// Stops sending.
+    pub fn finish(&self) {
         self.finishing.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the last echoes.
+    pub async fn finished(&self) {
         let task = lock(&self.task).take();
         if let Some(task) = task {
             // A link that is away has nothing to wait for.
@@ -175,6 +183,7 @@ impl Link {
             }
             count.longest_gap = count.longest_gap.max(last.elapsed());
             last = Instant::now();
+            *lock(&self.last_echo) = Some(last);
             expected += 1;
         }
     }

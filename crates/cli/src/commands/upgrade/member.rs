@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex as Lock, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use wiremesh::{Admission, Connection, Node, SecretKey, Stage, Ticket};
 
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Where a member lives.
 enum Home {
     Here(Node),
-    Process(Child, Lines<BufReader<ChildStdout>>),
+    Process(Child),
     Nowhere,
 }
 
@@ -106,7 +106,7 @@ impl Member {
             Home::Here(node) => node
                 .set_policy(policy(stage))
                 .map_err(|error| Failure::runtime(error.to_string())),
-            Home::Process(child, _) => {
+            Home::Process(child) => {
                 let line = format!("{stage}\n");
                 let input = child.stdin.as_mut().ok_or_else(gone)?;
                 input.write_all(line.as_bytes()).await.map_err(|_| gone())
@@ -126,7 +126,7 @@ impl Member {
 
     /// Kills the process with signal 9.
     pub async fn kill(&self) -> Result<(), Failure> {
-        if let Home::Process(mut child, _) =
+        if let Home::Process(mut child) =
             std::mem::replace(&mut *self.home.lock().await, Home::Nowhere)
         {
             child.kill().await.map_err(|_| gone())?;
@@ -160,7 +160,7 @@ impl Member {
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
         let line = line.ok().and_then(Result::ok).flatten().ok_or_else(gone)?;
         self.set_ticket(node::parse_ticket(&line)?);
-        *self.home.lock().await = Home::Process(child, lines);
+        *self.home.lock().await = Home::Process(child);
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl Member {
         match std::mem::replace(&mut *self.home.lock().await, Home::Nowhere) {
             Home::Here(node) => node.close().await,
             // It is told by the end of its input, and given up if it does not listen.
-            Home::Process(mut child, _) => {
+            Home::Process(mut child) => {
                 drop(child.stdin.take());
                 let _ = tokio::time::timeout(PATIENCE, child.wait()).await;
             }
@@ -225,7 +225,7 @@ pub async fn serve() -> Result<(), Failure> {
     let port = port.parse().map_err(|_| wrong())?;
     let stage = stage.parse().map_err(|_| wrong())?;
     let node = open(key, Path::new(folder), port, stage).await?;
-    say::print(node.ticket().to_string())?;
+    say::print(format!("{}\n", node.ticket()))?;
     while let Ok(Some(line)) = lines.next_line().await {
         let stage = line.parse().map_err(|_| wrong())?;
         node.set_policy(policy(stage))
