@@ -27,7 +27,7 @@ pub fn settings(context: &Context<'_>) -> Outcome {
     let endpoint = settings.endpoint.expect("the subject begins");
     let psk = generate_psk()?;
     let steps = [
-        "preshared-key /dev/stdin".to_owned(),
+        format!("preshared-key {}", wg::PSK_FILE),
         "persistent-keepalive 25".to_owned(),
         "persistent-keepalive 0".to_owned(),
         "persistent-keepalive 25".to_owned(),

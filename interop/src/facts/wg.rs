@@ -7,6 +7,10 @@ use crate::outcome::{Outcome, Stop, fail};
 use crate::process::text_of;
 use crate::stock::Stock;
 
+/// The file name under which `wg` reads the PSK from its standard input: the guest has no
+/// `/dev/stdin`.
+pub const PSK_FILE: &str = "/proc/self/fd/0";
+
 /// A peer as `wg show INTERFACE dump` tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -41,7 +45,7 @@ pub fn show(stock: &Stock) -> Outcome<Peer> {
     })
 }
 
-/// `wg set INTERFACE WORDS`; the PSK, if any, is what `/dev/stdin` among the words stands for.
+/// `wg set INTERFACE WORDS`; the PSK, if any, is what [`PSK_FILE`] among the words stands for.
 pub fn set(stock: &Stock, psk: Option<&str>, words: &str) -> Outcome {
     run(stock, psk, &[], words).map(drop)
 }
@@ -52,7 +56,7 @@ pub fn set_psk(stock: &Stock, psk: &str) -> Outcome {
     set(
         stock,
         Some(psk),
-        &format!("peer {peer} preshared-key /dev/stdin"),
+        &format!("peer {peer} preshared-key {PSK_FILE}"),
     )
 }
 
@@ -77,7 +81,7 @@ impl Readd {
             self.allowed_ips
         );
         if self.psk.is_some() {
-            words.push_str(" preshared-key /dev/stdin");
+            words.push_str(&format!(" preshared-key {PSK_FILE}"));
         }
         if let Some(seconds) = self.keepalive {
             words.push_str(&format!(" persistent-keepalive {seconds}"));
