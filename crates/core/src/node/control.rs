@@ -8,10 +8,21 @@ use super::shared::Shared;
 use crate::counters::DropReason;
 use crate::peer::{Peer, PeerKey};
 use alloc::vec::Vec;
-use core::net::{Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 use wiremesh_wire::Now;
 use wiremesh_wire::address::{CONTROL_NET, CONTROL_PORT};
 use wiremesh_wire::ip::{self, IPV6_HEADER_LEN, IPV6_UDP_HEADER_LEN};
+
+/// The first four bytes of the control addresses, and which of their bits count: every packet is
+/// held against them.
+const CONTROL_FRONT: (u32, u32) = {
+    let IpAddr::V6(address) = CONTROL_NET.addr() else {
+        panic!("control addresses are IPv6");
+    };
+    assert!(CONTROL_NET.prefix() <= 32);
+    let mask = u32::MAX << (32 - CONTROL_NET.prefix());
+    ((address.to_bits() >> 96) as u32, mask)
+};
 
 /// Whether a packet comes from or goes to a control address, by its IPv6 header alone.
 #[inline]
@@ -19,15 +30,12 @@ pub(super) fn touches_control(packet: &[u8]) -> bool {
     let Some(header) = packet.first_chunk::<IPV6_HEADER_LEN>() else {
         return false;
     };
-    header[0] >> 4 == 6 && (is_control(&header[8..]) || is_control(&header[24..]))
-}
-
-/// Whether the address at the front of `bytes` is in [`CONTROL_NET`].
-#[inline]
-fn is_control(bytes: &[u8]) -> bool {
-    bytes
-        .first_chunk::<16>()
-        .is_some_and(|address| CONTROL_NET.contains(Ipv6Addr::from(*address).into()))
+    let (front, mask) = CONTROL_FRONT;
+    let is_control = |at: usize| {
+        let bytes = [header[at], header[at + 1], header[at + 2], header[at + 3]];
+        u32::from_be_bytes(bytes) & mask == front
+    };
+    header[0] >> 4 == 6 && (is_control(8) || is_control(24))
 }
 
 impl Shared {

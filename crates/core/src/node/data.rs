@@ -265,9 +265,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Seals what waited for a session; `false` if nothing did, or none is there.
+    /// Seals what waited for a session; `false` if nothing did, or it goes on waiting.
     pub(super) fn flush_staged(&mut self, now: Now, peer: &mut Peer) -> bool {
         if !self.has_data_session(now, peer) {
+            if !peer.link().staged.is_empty() {
+                self.want_session(now, peer);
+            }
             return false;
         }
         let staged = core::mem::take(&mut peer.link().staged);

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::peer::{Peer, PeerKey};
 use crate::psk_slots::{PskSlot, PskTag};
 use wiremesh_noise::Role;
-use wiremesh_noise::constants::REKEY_ATTEMPT_TIME;
+use wiremesh_noise::constants::{REKEY_ATTEMPT_TIME, REKEY_TIMEOUT};
 use wiremesh_wire::{Now, PresharedKey};
 
 /// The gate at which every session carries everything, as in WireGuard. The default.
@@ -117,11 +117,21 @@ impl Shared {
     }
 
     /// A session for data is wanted: starts a handshake, unless one could only give another
-    /// session below the gate.
+    /// session below the gate. Where such a one is live, at most every `REKEY_TIMEOUT`.
     pub(super) fn want_session(&mut self, now: Now, peer: &mut Peer) {
-        let in_vain = self.has_live_session(now, peer) && peer.psks.best_level() < peer.gate;
-        if !in_vain {
-            self.initiate(now, peer);
+        if !self.has_live_session(now, peer) {
+            return self.initiate(now, peer);
+        }
+        if peer.psks.best_level() < peer.gate {
+            return;
+        }
+        let earliest = peer.last_initiation_sent.map(|at| at + REKEY_TIMEOUT);
+        match earliest.filter(|at| now.instant < *at) {
+            Some(at) if peer.link().pending.is_none() => {
+                peer.link().timers.deferred_initiation = Some(at);
+                self.schedule(peer);
+            }
+            _ => self.initiate(now, peer),
         }
     }
 
