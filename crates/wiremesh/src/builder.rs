@@ -122,9 +122,9 @@ impl NodeBuilder {
     }
 
     /// How long a preshared key that two nodes agreed on is used before they agree on a new one.
-    /// Default: 15 minutes, from 10 s on. Sooner costs an exchange of 4 KB each time.
+    /// Default: 15 minutes, at least 1 s. Sooner costs an exchange of 4 KB each time.
     pub fn rotate_after(mut self, time: Duration) -> Self {
-        self.rotate_after = time.max(Duration::from_secs(10));
+        self.rotate_after = time.max(Duration::from_secs(1));
         self
     }
 
@@ -222,11 +222,14 @@ impl NodeBuilder {
         };
         self.security.suites().map_err(BindError::Policy)?;
         let Opened {
-            disk,
+            mut disk,
             timestamp_floor,
             kept,
+            kem_seed,
         } = open_state(self.state_dir)?;
-        let kem_seed = self.security.static_kem.then(|| seed(disk.as_ref()));
+        if let Some(disk) = disk.as_mut().filter(|_| self.security.static_kem) {
+            disk.use_kem_seed().map_err(BindError::State)?;
+        }
         let mut config = NodeConfig::new(secret_key);
         config.admission = admission;
         config.limits = self.limits;
@@ -235,7 +238,7 @@ impl NodeBuilder {
         config.control = Some(ControlConfig {
             network: network_id(&self.network),
             policy: self.security,
-            kem_seed: kem_seed.transpose()?.map(|seed| *seed),
+            kem_seed: Some(*kem_seed),
             record_seq_floor: kept.record_seq,
             rotate_after: self.rotate_after,
             pins: kept.pins.into_iter().collect(),
@@ -281,36 +284,42 @@ impl NodeBuilder {
 }
 
 /// What a state directory holds.
-#[derive(Default)]
 struct Opened {
     disk: Option<Disk>,
     timestamp_floor: Option<Tai64n>,
     kept: Kept,
+    kem_seed: KemSeed,
 }
 
 fn open_state(path: Option<PathBuf>) -> Result<Opened, BindError> {
+    let fresh_seed = draw_seed().map_err(BindError::System)?;
     let Some(path) = path else {
-        return Ok(Opened::default());
+        return Ok(Opened {
+            disk: None,
+            timestamp_floor: None,
+            kept: Kept::default(),
+            kem_seed: fresh_seed,
+        });
     };
     let open = || {
         let dir = StateDir::open(&path)?;
         let timestamp_floor = dir.load_timestamp()?;
         let (journal, kept) = Journal::open(dir.path())?;
+        let saved_seed = dir.load_kem_seed()?;
+        let unsaved_seed = saved_seed.is_none().then(|| fresh_seed.clone());
+        let disk = Disk {
+            dir,
+            journal,
+            unsaved_seed,
+        };
         Ok(Opened {
-            disk: Some(Disk { dir, journal }),
+            disk: Some(disk),
             timestamp_floor,
             kept,
+            kem_seed: saved_seed.unwrap_or(fresh_seed),
         })
     };
     open().map_err(BindError::State)
-}
-
-/// The seed of the static ML-KEM key; without a state directory it is as fresh as the node.
-fn seed(disk: Option<&Disk>) -> Result<KemSeed, BindError> {
-    match disk {
-        Some(disk) => disk.dir.kem_seed(draw_seed).map_err(BindError::State),
-        None => draw_seed().map_err(BindError::System),
-    }
 }
 
 fn draw_seed() -> io::Result<KemSeed> {

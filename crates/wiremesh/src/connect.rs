@@ -168,8 +168,11 @@ impl Node {
             Ok(_) => {}
             Err(AddPeerError::Exists) => {
                 // It may have come in as a stranger: from now on it is one of ours.
-                self.with_peer(&id, |state, _, key| {
-                    state.engine.keep_peer(key) && state.engine.set_candidates(key, &addresses)
+                self.with_peer(&id, |state, now, key| {
+                    state.engine.set_candidates(key, &addresses);
+                    if state.is_stranger(now, &id) && state.engine.keep_peer(key) {
+                        state.save_pin_of(now, id);
+                    }
                 });
             }
             Err(error) => return Err(ConnectError::Peer(error)),

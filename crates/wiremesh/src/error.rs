@@ -51,6 +51,27 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
+/// Why a policy was not put into force. Nothing has changed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SetPolicyError {
+    /// It contradicts itself.
+    Policy(PolicyError),
+    /// The static ML-KEM key that it asks for cannot be kept.
+    State(StateError),
+}
+
+impl fmt::Display for SetPolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy(error) => write!(f, "{error}"),
+            Self::State(error) => write!(f, "the static key cannot be kept: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SetPolicyError {}
+
 /// Why there is no connection.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -9,7 +9,7 @@ use crate::status::Refusal;
 use crate::tunnel::{State, Tunnel};
 use std::time::{Duration, Instant, SystemTime};
 use wiremesh_core::Event;
-use wiremesh_wire::Now;
+use wiremesh_wire::{NodeId, Now};
 
 /// How long after a failure the file of pins is written again.
 const SAVED_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -28,7 +28,10 @@ impl Tunnel {
                 }
             }
             Event::SavePin { node_id, pin } => {
-                state.unsaved.pins.insert(node_id, pin);
+                // Keys cost a stranger nothing: they must not fill the disk.
+                if !state.is_stranger(now, &node_id) {
+                    state.unsaved.pins.insert(node_id, pin);
+                }
             }
             Event::SaveRecordSeq(seq) => state.unsaved.record_seq = seq,
             Event::AdmissionRequested {
@@ -77,9 +80,12 @@ impl Tunnel {
                 state.reached.forget(&node_id);
                 self.security_changed.notify_waiters();
             }
+            Event::PeerAdmitted { node_id, .. } => {
+                tracing::debug!(?event);
+                state.save_pin_of(now, node_id);
+            }
             Event::HandshakeFailed { .. }
             | Event::EndpointChanged { .. }
-            | Event::PeerAdmitted { .. }
             | Event::ControlMoved { .. } => tracing::debug!(?event),
         }
     }
@@ -109,6 +115,22 @@ impl Tunnel {
                 tracing::error!(%error, "the file of pins cannot be written; after a crash now, \
                     peers could be talked down below what they have promised lately");
             }
+        }
+    }
+}
+
+impl State {
+    /// Whether admission let the peer in, and nobody has made it one of ours since.
+    pub(crate) fn is_stranger(&self, now: Now, id: &NodeId) -> bool {
+        let peer = self.engine.peer_by_id(id);
+        let status = peer.and_then(|key| self.engine.status(now, key));
+        status.is_some_and(|status| status.provisional)
+    }
+
+    /// Keeps what was learned of a peer while it was a stranger.
+    pub(crate) fn save_pin_of(&mut self, now: Now, id: NodeId) {
+        if let Some(pin) = self.engine.pin(&id).filter(|_| !self.is_stranger(now, &id)) {
+            self.unsaved.pins.insert(id, pin);
         }
     }
 }

@@ -58,7 +58,7 @@ mod udp_socket;
 pub use admission::{Admission, AdmissionRequest};
 pub use builder::NodeBuilder;
 pub use connection::{Connection, PathInfo};
-pub use error::{BindError, ConnectError, PingError, UdpBindError, UdpSendError};
+pub use error::{BindError, ConnectError, PingError, SetPolicyError, UdpBindError, UdpSendError};
 pub use node::Node;
 pub use peer::{AddPeerError, Peer, PeerConfig};
 pub use pins::PinsError;

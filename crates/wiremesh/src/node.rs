@@ -7,7 +7,7 @@ use crate::accept::{Accepted, Permit, accept_all};
 use crate::builder::NodeBuilder;
 use crate::connection::Connection;
 use crate::driver;
-use crate::error::{BindError, PingError, UdpBindError};
+use crate::error::{BindError, PingError, SetPolicyError, UdpBindError};
 use crate::inbound::PortTaken;
 use crate::peer::{AddPeerError, Peer, PeerConfig, in_use};
 use crate::port::lock;
@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use wiremesh_control::message::PROOF_MAX;
-use wiremesh_control::{Level, PeerSettings, Pin, Policy, PolicyError, Suites};
+use wiremesh_control::{Level, PeerSettings, Pin, Policy, Suites};
 use wiremesh_core::{DropReason, PeerKey};
 use wiremesh_quic::{Provider, ResetKey};
 use wiremesh_wire::address::{STREAM_PORT, network_id};
@@ -419,11 +419,16 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`PolicyError`] when the policy contradicts itself; nothing has changed then.
-    pub fn set_policy(&self, policy: Policy) -> Result<(), PolicyError> {
-        self.0
-            .tunnel
-            .with(|state, now| state.engine.set_policy(now, policy))
+    /// [`SetPolicyError`]; nothing has changed then.
+    pub fn set_policy(&self, policy: Policy) -> Result<(), SetPolicyError> {
+        policy.suites().map_err(SetPolicyError::Policy)?;
+        self.0.tunnel.with(|state, now| {
+            if let Some(disk) = state.disk.as_mut().filter(|_| policy.static_kem) {
+                disk.use_kem_seed().map_err(SetPolicyError::State)?;
+            }
+            let changed = state.engine.set_policy(now, policy);
+            changed.map_err(SetPolicyError::Policy)
+        })
     }
 
     /// The newest list of suites of each peer that has told one: what the known network speaks.

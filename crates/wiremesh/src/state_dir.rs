@@ -113,26 +113,32 @@ impl StateDir {
         pins::replace(&self.timestamp_file(), &text).map(drop)
     }
 
-    /// The seed of the static ML-KEM key; draws and saves one if there is none. The file is as
-    /// secret as the node's key.
-    pub(crate) fn kem_seed(
-        &self,
-        draw: impl FnOnce() -> io::Result<KemSeed>,
-    ) -> Result<KemSeed, StateError> {
-        let file = self.path.join("kem-seed");
+    /// The seed of the static ML-KEM key, if one was saved.
+    pub(crate) fn load_kem_seed(&self) -> Result<Option<KemSeed>, StateError> {
+        let file = self.kem_seed_file();
         let Some(text) = read_if_there(&file)?.map(Zeroizing::new) else {
-            let seed = draw().map_err(|error| at(&file, error))?;
-            let text = Zeroizing::new(format!("{}\n", pins::hex(&*seed)));
-            pins::replace(&file, &text).map_err(|error| at(&file, error))?;
-            return Ok(seed);
+            return Ok(None);
         };
         check_private(&file)?;
         let seed = pins::parse_hex(text.trim()).map(Zeroizing::new);
-        seed.ok_or_else(|| {
+        seed.map(Some).ok_or_else(|| {
             let message = "not a seed of 128 hexadecimal digits; restore the file, or delete it: \
                 the node makes a new key then";
             at(&file, io::Error::new(io::ErrorKind::InvalidData, message))
         })
+    }
+
+    /// Saves the seed, for the owner's eyes only: it is as secret as the node's key.
+    pub(crate) fn save_kem_seed(&self, seed: &KemSeed) -> Result<(), StateError> {
+        let file = self.kem_seed_file();
+        let text = Zeroizing::new(format!("{}\n", pins::hex(&**seed)));
+        pins::replace(&file, &text)
+            .map(drop)
+            .map_err(|error| at(&file, error))
+    }
+
+    fn kem_seed_file(&self) -> PathBuf {
+        self.path.join("kem-seed")
     }
 }
 
@@ -141,6 +147,19 @@ impl StateDir {
 pub(crate) struct Disk {
     pub(crate) dir: StateDir,
     pub(crate) journal: Journal,
+    /// The seed of the static ML-KEM key, as long as no policy has asked for the key.
+    pub(crate) unsaved_seed: Option<KemSeed>,
+}
+
+impl Disk {
+    /// Saves the seed at its first use, before anything that depends on it leaves.
+    pub(crate) fn use_kem_seed(&mut self) -> Result<(), StateError> {
+        if let Some(seed) = &self.unsaved_seed {
+            self.dir.save_kem_seed(seed)?;
+            self.unsaved_seed = None;
+        }
+        Ok(())
+    }
 }
 
 fn at(path: &Path, error: io::Error) -> StateError {
@@ -285,30 +304,27 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_seed_is_made_once_and_is_private() {
+    fn the_seed_is_private_and_comes_back() {
         use std::os::unix::fs::PermissionsExt;
         let (_folder, dir) = opened();
-        let file = dir.path().join("kem-seed");
-        let seed = dir.kem_seed(|| Ok(Zeroizing::new([7; 64]))).expect("drawn");
-        assert_eq!(*seed, [7; 64]);
+        let file = dir.kem_seed_file();
+        assert!(dir.load_kem_seed().expect("no file is fine").is_none());
+        dir.save_kem_seed(&Zeroizing::new([7; 64]))
+            .expect("writable");
         let mode = fs::metadata(&file).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let again = dir.kem_seed(|| panic!("there is one"));
-        assert_eq!(*again.expect("read"), [7; 64]);
+        let loaded = dir.load_kem_seed().expect("saved").expect("there");
+        assert_eq!(*loaded, [7; 64]);
 
-        let failing = || Err(io::Error::other("no randomness"));
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("ours");
-        let error = dir.kem_seed(failing).expect_err("readable by others");
+        let error = dir.load_kem_seed().expect_err("readable by others");
         assert!(error.to_string().contains("chmod 600"), "{error}");
         fs::write(&file, "07".repeat(63)).expect("ours");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("ours");
-        let error = dir.kem_seed(failing).expect_err("too short").to_string();
+        let error = dir.load_kem_seed().expect_err("too short").to_string();
         assert!(
             error.contains("kem-seed") && !error.contains("0707"),
             "{error}"
         );
-        fs::remove_file(&file).expect("ours");
-        dir.kem_seed(failing).expect_err("nothing can be drawn");
-        assert!(!file.exists());
     }
 }

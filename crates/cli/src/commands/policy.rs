@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::security::{PolicyChange, PolicyForm};
 use crate::term::Style;
 use crate::{folders, say};
-use wiremesh::{Level, Node};
+use wiremesh::{Level, Node, SetPolicyError};
 
 pub async fn run(args: PolicyArgs) -> Result<(), Failure> {
     let socket = args
@@ -68,6 +68,12 @@ pub fn change(node: &Node, change: &PolicyChange) -> Answer {
             tracing::info!(minimum = %policy.minimum, stage = %policy.stage, "new security policy");
             current(node)
         }
-        Err(error) => Answer::error(error, Some(policy_remedy(error).to_owned())),
+        Err(error) => {
+            let fix = match &error {
+                SetPolicyError::Policy(error) => Some(policy_remedy(*error).to_owned()),
+                _ => None,
+            };
+            Answer::error(error, fix)
+        }
     }
 }
