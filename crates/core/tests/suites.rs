@@ -6,7 +6,8 @@
 mod net;
 
 use net::Net;
-use wiremesh_control::{Level, Policy, Stage, SuiteId};
+use wiremesh_control::exchange::Role;
+use wiremesh_control::{Level, Policy, Stage, SuiteId, WaitReason};
 use wiremesh_core::{ControlConfig, NodeConfig};
 
 /// Two nodes with the control protocol, host 0 being A, the one with the smaller id.
@@ -166,4 +167,52 @@ fn a_change_of_stage_closes_the_gate_for_a_few_round_trips_only() {
         assert!(closed_ms <= 4 * round_trip, "side {who}: {closed_ms} ms");
         assert_eq!(level(&net, who), Some(Level::PostQuantum));
     }
+}
+
+/// A node with the control protocol, and one without, whom the first names as stock or not.
+fn beside_a_node_without_control(stock: bool, role: Role) -> Net {
+    let with = |config: &mut NodeConfig| config.control = Some(ControlConfig::default());
+    let mut net = Net::new();
+    net.add(with);
+    net.add(|_| ());
+    if Role::of(&net.id(0), &net.id(1)) != role {
+        net.hosts.clear();
+        net.add(|_| ());
+        net.add(with);
+        net.hosts.swap(0, 1);
+    }
+    let endpoint = Some(net.hosts[1].addr);
+    net.introduce_with(0, 1, |config| {
+        config.endpoint = endpoint;
+        config.stock = stock;
+    });
+    net.introduce(1, 0);
+    net.send(0, 1, b"secret");
+    net.send(1, 0, b"hello");
+    net.run(60_000);
+    net
+}
+
+#[test]
+fn a_node_without_the_control_protocol_stays_outside_with_that_reason() {
+    for role in [Role::A, Role::B] {
+        let mut net = beside_a_node_without_control(false, role);
+        assert!(net.payloads(0).is_empty() && net.payloads(1).is_empty());
+        let key = net.key(0, 1);
+        let security = net.hosts[0].node.security(net.now, key).unwrap();
+        let reason = security.waiting.map(|(reason, _)| reason);
+        assert_eq!(reason, Some(WaitReason::NoControlAnswer), "{role:?}");
+        assert_eq!(security.level, None);
+    }
+}
+
+#[test]
+fn a_node_that_the_operator_names_as_stock_is_l1() {
+    let mut net = beside_a_node_without_control(true, Role::A);
+    assert_eq!(net.payloads(1), [b"secret".to_vec()]);
+    assert_eq!(net.payloads(0), [b"hello".to_vec()]);
+    let key = net.key(0, 1);
+    let security = net.hosts[0].node.security(net.now, key).unwrap();
+    assert_eq!(security.level, Some(Level::Classical));
+    assert!(security.stock);
 }

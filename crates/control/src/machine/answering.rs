@@ -11,6 +11,8 @@ use core::time::Duration;
 
 /// The longest pause between two pokes.
 const POKE_PAUSE_MAX: Duration = Duration::from_secs(64);
+/// With so many unanswered, 15 s have passed, which is more than an exchange takes.
+const POKES_UNTIL_SILENT: u32 = 4;
 
 impl Machine {
     /// Asks A to offer. At first contact A does so by itself, so that one waits 1 s.
@@ -19,6 +21,11 @@ impl Machine {
             let mut id = [0; 8];
             cx.random.fill(&mut id);
             cx.send(MessageType::Poke, ExchangeId(id), &[]);
+        }
+        if self.pokes >= POKES_UNTIL_SILENT {
+            self.wait_for_silence(cx);
+        } else if !cx.open_session && self.waiting.is_none() {
+            self.wait_for(cx, WaitReason::Exchanging);
         }
         let pause = Duration::from_secs(1 << self.pokes.min(6)).min(POKE_PAUSE_MAX);
         self.pokes = self.pokes.saturating_add(1);
