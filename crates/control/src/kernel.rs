@@ -2,19 +2,22 @@
 //!
 //! Owns what can be concluded from the figures that the kernel shows (last handshake, bytes), and
 //! the order of commands that keeps application data off sessions under the boot key: the allowed
-//! IPs are the gate. Does no I/O: the caller polls the figures once a second and carries out the
+//! IPs are the gate. Does no I/O: the caller reads the figures when told and carries out the
 //! [`KernelCommand`]s. docs/spec.md section 7.3, "safe with the kernel".
 
 use crate::Random;
 use crate::local::Local;
-use crate::machine::{Context, Gate, Machine, MachineStatus, Output, PeerSettings, Slot};
+use crate::machine::{
+    Context, EXCHANGE_TIME, Gate, Machine, MachineStatus, Output, PeerSettings, Refusal, Slot,
+};
 use crate::pin::Pin;
 use crate::suite::Level;
 use alloc::vec::Vec;
 use core::time::Duration;
 use wiremesh_wire::{Instant, NodeId, Now, PresharedKey, UnixTime};
 
-/// Data was sent and nothing came back for this long: the peer is dead.
+/// Data was sent and nothing came back for this long: the peer is dead. Also how long a key that
+/// the exchange made stays in the slot while there is no session.
 pub const DEAD_AFTER: Duration = Duration::from_secs(25);
 /// This many initiations under another key within [`KNOCKS_WITHIN`]: the peer has lost its key.
 pub const KNOCKS: usize = 3;
@@ -22,10 +25,18 @@ pub const KNOCKS: usize = 3;
 pub const KNOCKS_WITHIN: Duration = Duration::from_secs(20);
 /// The bytes by which the kernel's count grows when it consumes an initiation.
 pub const INITIATION_BYTES: u64 = 148;
+/// The bytes of a response and of a keepalive: neither is answered.
+const UNANSWERED_BYTES: [u64; 3] = [92, 32, 92 + 32];
 /// While DONE is missing in a rotation, A puts the other key into the slot this often.
 pub const ALTERNATE_EVERY: Duration = Duration::from_secs(8);
+/// A handshake that is seen this soon after the slot changed may be of the key before.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(2);
 /// A session of this age carries nothing any more (`REJECT_AFTER_TIME`).
 const SESSION_TIME: Duration = Duration::from_secs(180);
+/// How often the kernel's figures are to be read.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// The same while a handshake is what everything waits for.
+const POLL_SOON: Duration = Duration::from_millis(100);
 
 /// What the kernel tells of a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,21 +66,32 @@ pub enum KernelCommand {
     SavePin(Pin),
 }
 
+/// A rotation of which DONE is missing.
+struct Candidate {
+    /// The key that may be in the peer's slot already.
+    slot: Slot,
+    alternate_at: Instant,
+    /// A handshake from here on shows which of the two keys the peer has.
+    decided_from: Instant,
+}
+
 /// One peer in the kernel.
 pub struct KernelPeer {
     machine: Machine,
     boot: PresharedKey,
     in_slot: Option<Slot>,
-    /// A rotation of which DONE is missing: the key that may be in the peer's slot already.
-    candidate: Option<Slot>,
-    alternate_at: Option<Instant>,
+    candidate: Option<Candidate>,
     gate: Gate,
     view: KernelView,
     seen: bool,
+    /// Bytes of all incarnations of the peer in the kernel.
+    traffic_bytes: u64,
     /// When the newest session began, by our clock; none since the peer was replaced.
     session_since: Option<Instant>,
-    /// All sessions that the kernel can have are under the key in the slot.
-    pure: bool,
+    /// A key of an exchange is in the slot, and no session is there since then.
+    sessionless_since: Option<Instant>,
+    /// No session that the kernel may have is below this level.
+    sessions_level: Level,
     unanswered_since: Option<Instant>,
     knocks: Vec<Instant>,
     allowed: bool,
@@ -92,12 +114,13 @@ impl KernelPeer {
             boot,
             in_slot: None,
             candidate: None,
-            alternate_at: None,
             gate: Gate::Closed,
             view: KernelView::default(),
             seen: false,
+            traffic_bytes: 0,
             session_since: None,
-            pure: false,
+            sessionless_since: None,
+            sessions_level: Level::Classical,
             unanswered_since: None,
             knocks: Vec::new(),
             allowed: false,
@@ -108,6 +131,15 @@ impl KernelPeer {
     /// Takes what is to be done.
     pub fn poll_commands(&mut self) -> Vec<KernelCommand> {
         core::mem::take(&mut self.commands)
+    }
+
+    /// When the kernel's figures are to be read again, after the last time.
+    #[must_use]
+    pub fn poll_interval(&self) -> Duration {
+        match self.in_slot.is_some() && !self.allowed {
+            true => POLL_SOON,
+            false => POLL_EVERY,
+        }
     }
 
     /// Where the protocol stands.
@@ -133,7 +165,31 @@ impl KernelPeer {
         self.run(local, now, random, |m, cx| m.handle_frame(cx, payload));
     }
 
-    /// Takes the kernel's figures; to be called once a second.
+    /// The node's policy changed.
+    pub fn handle_policy(&mut self, local: &Local, now: Now, random: &mut dyn Random) {
+        self.run(local, now, random, |m, cx| m.handle_policy(cx));
+    }
+
+    /// Takes in a record of the peer that came from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Machine::learn_record`].
+    pub fn learn_record(
+        &mut self,
+        local: &Local,
+        now: Now,
+        random: &mut dyn Random,
+        bytes: &[u8],
+    ) -> Result<(), Refusal> {
+        let mut result = Ok(());
+        self.run(local, now, random, |m, cx| {
+            result = m.learn_record(cx, bytes);
+        });
+        result
+    }
+
+    /// Takes the kernel's figures; to be called every [`KernelPeer::poll_interval`].
     pub fn handle_view(
         &mut self,
         local: &Local,
@@ -145,91 +201,139 @@ impl KernelPeer {
         let first = !core::mem::replace(&mut self.seen, true);
         let handshake =
             view.last_handshake.is_some() && view.last_handshake != before.last_handshake;
-        self.watch(now.instant, &before, handshake, first);
-        if handshake {
-            self.session_since = Some(now.instant);
-            self.candidate = None;
-            self.alternate_at = None;
-            // After a change in place the kernel may hold sessions under either key, and either
-            // satisfies the policy once all that are under the boot key are gone.
-            let epoch = match (&self.in_slot, self.pure) {
-                (Some(slot), true) => slot.epoch,
-                _ => 0,
-            };
-            if epoch != 0 || self.in_slot.is_none() {
-                self.run(local, now, random, |machine, cx| {
-                    machine.start(cx);
-                    machine.handle_session(cx, epoch);
-                });
-            }
+        if !first {
+            self.watch(now.instant, &before);
         }
-        let expired = self
-            .session_since
-            .is_some_and(|at| now.instant >= at + SESSION_TIME);
-        if self.is_dead(now.instant) || expired {
+        if handshake {
+            self.on_handshake(local, now, random);
+        }
+        self.expire(now.instant);
+        if self.is_dead(now.instant) {
             self.back_to_boot(local, now, random);
         }
         self.run(local, now, random, |machine, cx| machine.handle_timeout(cx));
         self.alternate(now.instant);
     }
 
-    /// Keeps account of silence and of knocks.
-    fn watch(&mut self, now: Instant, before: &KernelView, handshake: bool, first: bool) {
-        if first {
+    fn on_handshake(&mut self, local: &Local, now: Now, random: &mut dyn Random) {
+        self.session_since = Some(now.instant);
+        self.sessionless_since = None;
+        self.unanswered_since = None;
+        self.knocks.clear();
+        if let Some(candidate) = &self.candidate
+            && now.instant < candidate.decided_from
+        {
             return;
         }
+        self.candidate = None;
+        let epoch = match &self.in_slot {
+            // It can be told from one under the boot key only once no such can live.
+            Some(_) if self.sessions_level == Level::Classical => return,
+            Some(slot) => slot.epoch,
+            None => 0,
+        };
+        self.run(local, now, random, |machine, cx| {
+            machine.start(cx);
+            machine.handle_session(cx, epoch);
+        });
+    }
+
+    /// Keeps account of silence and of knocks.
+    fn watch(&mut self, now: Instant, before: &KernelView) {
         let received = self.view.rx_bytes.saturating_sub(before.rx_bytes);
-        let knocked = received == INITIATION_BYTES && !handshake;
-        if knocked {
+        let sent = self.view.tx_bytes.saturating_sub(before.tx_bytes);
+        self.traffic_bytes += received + sent;
+        if (1..=KNOCKS as u64).any(|count| received == count * INITIATION_BYTES) {
+            // An initiation; if a handshake follows from it, it will be forgotten.
             self.knocks.push(now);
-        }
-        if received > 0 && !knocked {
+        } else if received > 0 {
+            // Only who has a session with us can send that.
+            self.knocks.clear();
             self.unanswered_since = None;
-        } else if self.view.tx_bytes > before.tx_bytes {
+            return;
+        }
+        if sent > 0 && !UNANSWERED_BYTES.contains(&sent) {
             self.unanswered_since.get_or_insert(now);
         }
         self.knocks
             .retain(|at| now.saturating_since(*at) <= KNOCKS_WITHIN);
     }
 
+    /// A session that is too old is none.
+    fn expire(&mut self, now: Instant) {
+        if self
+            .session_since
+            .is_some_and(|at| now >= at + SESSION_TIME)
+        {
+            self.session_since = None;
+        }
+        if self.session_since.is_none() && self.in_slot.is_some() {
+            self.sessionless_since.get_or_insert(now);
+        }
+    }
+
     /// The kernel's own timer for dead peers stops at each knock, so this one decides.
     fn is_dead(&self, now: Instant) -> bool {
-        let silent = self
-            .unanswered_since
-            .is_some_and(|at| now.saturating_since(at) >= DEAD_AFTER);
-        self.session_since.is_some() && silent
+        let late = |since: Instant| now.saturating_since(since) >= DEAD_AFTER;
+        self.session_since.is_some() && self.unanswered_since.is_some_and(late)
+            || self.sessionless_since.is_some_and(late)
             || self.in_slot.is_some() && self.knocks.len() >= KNOCKS
     }
 
     fn back_to_boot(&mut self, local: &Local, now: Now, random: &mut dyn Random) {
         self.session_since = None;
+        self.sessionless_since = None;
         self.candidate = None;
-        self.alternate_at = None;
         self.run(local, now, random, |m, cx| m.handle_sessions_gone(cx));
         self.in_slot = None;
-        self.replace(self.boot.clone());
-        self.update_gate(local);
+        self.replace();
+        self.update_gate();
     }
 
-    fn replace(&mut self, psk: PresharedKey) {
-        self.pure = true;
+    fn replace(&mut self) {
         self.session_since = None;
         self.unanswered_since = None;
         self.knocks.clear();
         self.allowed = false;
         self.seen = false;
+        self.sessions_level = self.slot_level();
+        let psk = self.slot_psk().clone();
         self.commands.push(KernelCommand::Replace(psk));
+    }
+
+    /// In place: sessions stay, and so does what they may be worth.
+    fn set_psk(&mut self, slot: Option<Slot>) {
+        self.in_slot = slot;
+        self.sessions_level = self.sessions_level.min(self.slot_level());
+        // What may carry data now is less before it is more.
+        self.update_gate();
+        let psk = self.slot_psk().clone();
+        self.commands.push(KernelCommand::SetPsk(psk));
+    }
+
+    fn slot_psk(&self) -> &PresharedKey {
+        self.in_slot.as_ref().map_or(&self.boot, |slot| &slot.psk)
+    }
+
+    fn slot_level(&self) -> Level {
+        self.in_slot
+            .as_ref()
+            .map_or(Level::Classical, |slot| slot.level)
     }
 
     /// DONE of a rotation is missing: the peer has one of two keys, and both are good.
     fn alternate(&mut self, now: Instant) {
-        if self.candidate.is_none() || self.alternate_at.is_none_or(|at| now < at) {
+        let Some(mut candidate) = self.candidate.take_if(|c| now >= c.alternate_at) else {
             return;
-        }
-        self.alternate_at = Some(now + ALTERNATE_EVERY);
-        core::mem::swap(&mut self.candidate, &mut self.in_slot);
-        let psk = self.in_slot.as_ref().map_or(&self.boot, |slot| &slot.psk);
-        self.commands.push(KernelCommand::SetPsk(psk.clone()));
+        };
+        let Some(slot) = self.in_slot.take() else {
+            return;
+        };
+        let other = core::mem::replace(&mut candidate.slot, slot);
+        candidate.alternate_at = now + ALTERNATE_EVERY;
+        candidate.decided_from = candidate.decided_from.max(now + HANDSHAKE_TIME);
+        self.candidate = Some(candidate);
+        self.set_psk(Some(other));
     }
 
     fn run(
@@ -247,54 +351,54 @@ impl KernelPeer {
             random,
             out: &mut out,
             any_session,
-            open_session: any_session && self.pure && self.in_slot.is_some(),
-            traffic_bytes: self.view.rx_bytes + self.view.tx_bytes,
+            open_session: any_session && self.is_level_reached(),
+            traffic_bytes: self.traffic_bytes,
         };
         input(&mut self.machine, &mut context);
         for output in out {
             self.apply(now.instant, output);
         }
-        self.update_gate(local);
+        self.update_gate();
     }
 
     fn apply(&mut self, now: Instant, output: Output) {
         match output {
             Output::Frame(payload) => self.commands.push(KernelCommand::Send(payload)),
             Output::SavePin(pin) => self.commands.push(KernelCommand::SavePin(pin)),
-            Output::SetGate(gate) => self.gate = gate,
-            Output::Candidate(slot) if self.pure && self.in_slot.is_some() => {
-                self.candidate = Some(slot);
-                self.alternate_at = Some(now + ALTERNATE_EVERY);
+            Output::SetGate(gate) => {
+                self.gate = gate;
+                self.update_gate();
+            }
+            // On first contact the boot key stays until DONE.
+            Output::Candidate(slot) if self.sessions_level > Level::Classical => {
+                self.candidate = Some(Candidate {
+                    slot,
+                    alternate_at: now + ALTERNATE_EVERY,
+                    // Until then the peer may still take FIN.
+                    decided_from: now + EXCHANGE_TIME,
+                });
             }
             Output::Install(slot) => {
-                // In place: sessions stay, and those under the boot key with them.
-                self.pure &= self.in_slot.is_some();
                 self.candidate = None;
-                self.alternate_at = None;
-                let psk = slot.as_ref().map_or(&self.boot, |slot| &slot.psk);
-                self.commands.push(KernelCommand::SetPsk(psk.clone()));
-                self.in_slot = slot;
+                self.set_psk(slot);
             }
-            Output::Handshake => {
-                let psk = self.in_slot.as_ref().map_or(&self.boot, |slot| &slot.psk);
-                self.replace(psk.clone());
-            }
+            Output::Handshake => self.replace(),
             _ => {}
         }
     }
 
-    /// The peer's prefixes are in its allowed IPs when the level is reached, and only then.
-    fn update_gate(&mut self, _local: &Local) {
-        let level = match &self.in_slot {
-            Some(slot) if self.pure => slot.level,
-            _ => Level::Classical,
-        };
-        let reached = match self.gate {
-            Gate::Level(needed) => level >= needed,
+    /// No session that may live is below what application data needs.
+    fn is_level_reached(&self) -> bool {
+        match self.gate {
+            Gate::Level(needed) => self.sessions_level >= needed,
             Gate::Closed => false,
-        };
-        let confirmed = level == Level::Classical || self.machine.is_confirmed();
-        let allowed = reached && confirmed && self.session_since.is_some();
+        }
+    }
+
+    /// The peer's prefixes are in its allowed IPs when the level is reached, and only then.
+    fn update_gate(&mut self) {
+        let confirmed = self.sessions_level == Level::Classical || self.machine.is_confirmed();
+        let allowed = self.is_level_reached() && confirmed;
         if allowed != self.allowed {
             self.allowed = allowed;
             self.commands.push(KernelCommand::AllowApplication(allowed));
