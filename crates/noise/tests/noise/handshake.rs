@@ -222,6 +222,39 @@ fn each_preshared_key_makes_its_own_session() {
     assert!(!agree(&first_ours, &second_keys));
 }
 
+/// One call tries several keys, tells which one fits, and comes to the same session as a call
+/// with that key alone.
+#[test]
+fn a_response_is_tried_under_several_preshared_keys() {
+    let pair = Pair::new(1, 2);
+    let (initiation, pending) =
+        create_initiation(&pair.initiator, &pair.to_responder, [3; 32], 7, at(1));
+    let proven = pair.authenticate(&initiation).expect("a true initiation");
+    let keys = [psk(0), psk(8), psk(9)];
+    let psks: Vec<&PresharedKey> = keys.iter().collect();
+    for (place, key) in keys.iter().enumerate() {
+        let (response, theirs) = proven.respond(key, &[4; 32], 9).expect("responds");
+        let consumed = pending.consume_response_any(&pair.initiator, &response, &psks);
+        let (fits, ours) = consumed.expect("under one of the keys");
+        assert_eq!(fits, place);
+        assert!(agree(&ours, &theirs));
+
+        let others: Vec<&PresharedKey> = psks.iter().copied().filter(|k| *k != key).collect();
+        for psks in [&others[..], &[]] {
+            let refused = pending.consume_response_any(&pair.initiator, &response, psks);
+            assert_eq!(refused.err(), Some(HandshakeError::Authentication));
+        }
+        // Of equal keys the first one counts.
+        let consumed = pending.consume_response_any(&pair.initiator, &response, &[key, key]);
+        assert_eq!(consumed.map(|(place, _)| place), Ok(0));
+
+        let mut elsewhere = response.clone();
+        elsewhere.receiver ^= 1;
+        let refused = pending.consume_response_any(&pair.initiator, &elsewhere, &psks);
+        assert_eq!(refused.err(), Some(HandshakeError::WrongReceiver));
+    }
+}
+
 #[test]
 fn initiator_with_another_static_key_cannot_consume_the_response() {
     let pair = Pair::new(1, 2);
