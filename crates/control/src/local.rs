@@ -158,9 +158,11 @@ impl Local {
         Ok(())
     }
 
-    /// Signs a new record if half of the lifetime of the last one is over (`true`).
+    /// Signs a new record if half of the lifetime of the last one is over (`true`), or if the clock
+    /// has been put back to before it: peers would not take it until then.
     pub fn renew(&mut self, unix: UnixTime, random: &mut dyn Random) -> bool {
-        let due = unix.as_duration().as_secs() >= self.renew_at_secs;
+        let secs = unix.as_duration().as_secs();
+        let due = secs >= self.renew_at_secs || secs < self.record.record().not_before;
         if due {
             self.sign_anew(unix, random);
         }
@@ -294,5 +296,39 @@ impl Facts<'_> {
         };
         SignedRecord::sign(record, secret, &nonce)
             .expect("without endpoints it is short, and its lifetime is a day")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Zeros;
+
+    impl Random for Zeros {
+        fn fill(&mut self, out: &mut [u8]) {
+            out.fill(0);
+        }
+    }
+
+    #[test]
+    fn a_record_is_signed_anew_in_time_and_when_the_clock_was_put_back() {
+        let secret = SecretKey::from_bytes([7; 32]);
+        let public = curve25519_dalek::MontgomeryPoint::mul_base_clamped([7; 32]).to_bytes();
+        let id = NodeId::from_bytes(&public).expect("a public key");
+        let at = |secs| UnixTime::from_secs_nanos(secs, 0);
+        let start = 1_700_000_000;
+        let config = LocalConfig::new(secret);
+        let mut local = Local::new(config, id, at(start), &mut Zeros).expect("the default");
+        assert!(!local.renew(at(start), &mut Zeros));
+        assert!(!local.renew(at(start + RECORD_RENEWED_SECS - 1), &mut Zeros));
+        assert!(local.renew(at(start + RECORD_RENEWED_SECS), &mut Zeros));
+        let seq = local.record().record().seq;
+        // The clock was hours ahead and is right again: nobody would take the record until then.
+        assert!(local.renew(at(start + 60), &mut Zeros));
+        let record = local.record().record();
+        assert_eq!(record.not_before, start + 60);
+        assert!(record.seq > seq, "numbers never fall");
+        assert!(!local.renew(at(start + 60), &mut Zeros));
     }
 }
