@@ -1,7 +1,7 @@
 //! Deadlines: repetition, giving up, trying again, rotation.
 
 use super::{
-    ADMISSION_TIME, Context, EXCHANGE_TIME, Exchange, InSlot, Machine, Output, WaitReason,
+    ADMISSION_TIME, Admission, Context, EXCHANGE_TIME, Exchange, InSlot, Machine, Output, WaitReason,
 };
 use crate::exchange::Role;
 use crate::local::Plane;
@@ -49,7 +49,7 @@ impl Machine {
         let may_end = match &self.exchange {
             Exchange::None => false,
             Exchange::Switch(_) | Exchange::Set(_) => self.urgent,
-            _ => true,
+            _ => !self.waits_for_handshake(cx),
         };
         if over && may_end {
             self.step(cx, "timeout", Self::on_exchange_over);
@@ -94,15 +94,41 @@ impl Machine {
                 self.turn_away(cx);
             }
             Exchange::Set(_) if self.legacy => {}
+            // Both have the key. A session under it may come at any time, and settles it then.
+            exchange @ (Exchange::Switch(_) | Exchange::Set(_)) => {
+                self.exchange = exchange;
+                self.urgent = false;
+                self.retry_later(cx);
+            }
             Exchange::Live(..) if self.confirmed || cx.local.plane() == Plane::Engine => {}
+            // Nobody has proven to have sent that OFFER, and we lack nothing.
+            Exchange::Replied(..) if self.is_reached(cx.local) && cx.open_session => {}
             Exchange::None => {}
             _ => self.retry_later(cx),
         }
     }
 
+    /// A rotation without DONE, in the kernel: the next handshake shows which key the peer has, and
+    /// no third one may come before.
+    pub(super) fn waits_for_handshake(&self, cx: &Context<'_>) -> bool {
+        let finished = matches!(self.exchange, Exchange::Finished(..));
+        finished && !self.urgent && cx.local.plane() == Plane::Kernel
+    }
+
+    pub(super) fn is_exchange_time_over(&self, cx: &Context<'_>) -> bool {
+        cx.now.instant >= self.began + EXCHANGE_TIME
+    }
+
+    /// Whether both ends see by themselves which key made a session.
+    pub(super) fn both_tell_sessions(&self, cx: &Context<'_>) -> bool {
+        self.peer_has_session_gate && cx.local.plane() == Plane::Engine
+    }
+
     /// The peer's control protocol is silent; that alone opens nothing.
     pub(super) fn wait_for_silence(&mut self, cx: &mut Context<'_>) {
-        if self.required(cx.local) == Level::Classical && self.record_allows_legacy(cx) {
+        let admitted = self.admission == Admission::Admitted;
+        let l1_is_enough = self.required(cx.local) == Level::Classical;
+        if admitted && l1_is_enough && self.record_allows_legacy(cx) {
             self.open_legacy(cx);
         }
         let told = matches!(
