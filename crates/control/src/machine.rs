@@ -241,6 +241,8 @@ pub struct Machine {
     peer_holds: [u8; 32],
     /// An exchange is to be had when nothing stands in the way.
     wanted: bool,
+    /// The policy has changed since the exchange under way began: another is due behind it.
+    outdated: bool,
     retry_at: Option<Instant>,
     pokes: u32,
     gate: Option<Gate>,
@@ -283,6 +285,7 @@ impl Machine {
             peer_has_session_gate: false,
             peer_holds: [0; 32],
             wanted: true,
+            outdated: false,
             retry_at: None,
             pokes: 0,
             gate: None,
@@ -310,12 +313,28 @@ impl Machine {
             // With a key in the slot it says that the peer has lost it.
             self.peer_lost_key |= self.slot.is_some();
             self.wanted |= !self.legacy;
+            // It may have lost all it knew.
+            self.peer_holds = [0; 32];
         } else if self.awaited_epoch() == Some(epoch) {
             self.on_switched(cx);
         } else if self.slot.is_some_and(|slot| slot.epoch == epoch) {
-            self.rotate_if_due(cx);
+            self.on_session_again(cx);
         }
         self.advance(cx);
+    }
+
+    /// One more session under the key in the slot.
+    fn on_session_again(&mut self, cx: &mut Context<'_>) {
+        if self.waits_for_handshake(cx) && self.is_exchange_time_over(cx) {
+            // DONE is missing because FIN never arrived: the peer has the key before.
+            self.exchange = Exchange::None;
+        }
+        if self.role == Role::B && cx.local.plane() == Plane::Kernel && !self.confirmed {
+            // It was told to drop what it had when A had done so.
+            self.confirmed = true;
+            self.settled(cx);
+        }
+        self.rotate_if_due(cx);
     }
 
     /// The epoch that the exchange under way has agreed on.
@@ -336,22 +355,26 @@ impl Machine {
             self.install(cx, agreement);
         }
         cx.out.push(Output::Settle);
-        let seen_by_both = self.peer_has_session_gate && cx.local.plane() == Plane::Engine;
+        let seen_by_both = self.both_tell_sessions(cx);
         self.confirmed |= seen_by_both || self.role == Role::B || !self.urgent;
         match core::mem::replace(&mut self.exchange, Exchange::None) {
             Exchange::Finished(agreement, _)
             | Exchange::Switch(agreement)
             | Exchange::Set(agreement)
-                if !seen_by_both && self.urgent =>
+                if !seen_by_both =>
             {
-                let live = agreement.live(self.role);
+                let body = agreement.live(self.role);
+                let mut live = self.repeated(cx, MessageType::Live, body);
+                if self.role == Role::B {
+                    // A repeats its own, and each is answered.
+                    live.sent = REPEATS.len();
+                }
                 self.began = cx.now.instant;
-                self.exchange =
-                    Exchange::Live(agreement, self.repeated(cx, MessageType::Live, live));
+                self.exchange = Exchange::Live(agreement, live);
             }
             _ => {}
         }
-        self.settled();
+        self.settled(cx);
     }
 
     /// LIVE of a peer that cannot tell sessions apart: it has a session under the new key.
@@ -373,7 +396,7 @@ impl Machine {
             }
             Role::A => {}
             // The kernel may still hold a session under the boot key: let go of it.
-            Role::B if cx.local.plane() == Plane::Kernel && !self.open_by_replacement() => {
+            Role::B if cx.local.plane() == Plane::Kernel && !self.is_pure(cx) => {
                 self.replaced = true;
                 cx.out.push(Output::Handshake);
             }
@@ -381,8 +404,8 @@ impl Machine {
         }
     }
 
-    fn open_by_replacement(&self) -> bool {
-        self.replaced || matches!(self.exchange, Exchange::Live(..))
+    fn is_pure(&self, cx: &Context<'_>) -> bool {
+        cx.open_session || self.replaced
     }
 
     /// Whether the peer is known to let application data through under the key in the slot; for
@@ -392,13 +415,20 @@ impl Machine {
         self.confirmed
     }
 
-    /// The level is reached: nothing is wanted any more.
-    fn settled(&mut self) {
-        self.wanted = false;
-        self.retry_at = None;
+    /// Both sides have what the exchange agreed on: nothing is wanted any more, unless policy or pin
+    /// have moved on meanwhile.
+    fn settled(&mut self, cx: &Context<'_>) {
+        self.wanted = core::mem::take(&mut self.outdated) || !self.is_reached(cx.local);
+        self.retry_at = self.wanted.then_some(cx.now.instant + EXCHANGES_APART);
         self.pokes = 0;
         self.peer_lost_key = false;
         self.waiting = None;
+    }
+
+    /// Whether what is agreed satisfies what is required now.
+    fn is_reached(&self, local: &Local) -> bool {
+        let agreed = self.slot.and_then(|slot| slot.suite.level());
+        agreed.or(self.legacy.then_some(Level::Classical)) >= Some(self.required(local))
     }
 
     /// The last session that the gate lets application data through on is gone; others live.
@@ -436,13 +466,21 @@ impl Machine {
             machine.retry_at = None;
             machine.pokes = 0;
             let required = machine.required(cx.local);
+            let was_legacy = machine.legacy;
             machine.legacy &= required == Level::Classical;
-            if matches!(
-                machine.exchange,
-                Exchange::KeyWanted(_) | Exchange::Offered(..) | Exchange::Replied(..)
-            ) {
+            let over = match machine.exchange {
+                Exchange::KeyWanted(_)
+                | Exchange::Offered(..)
+                | Exchange::Held(..)
+                | Exchange::Replied(..) => true,
+                // An agreement on L1 leaves no key to wait for.
+                Exchange::Set(_) => was_legacy,
+                _ => false,
+            };
+            if over {
                 machine.exchange = Exchange::None;
             }
+            machine.outdated = !machine.is_free();
             machine.update_gate(cx);
             machine.advance(cx);
         });
@@ -450,10 +488,11 @@ impl Machine {
 
     /// Changes what the operator or the application says of the peer.
     pub fn set_settings(&mut self, cx: &mut Context<'_>, settings: PeerSettings) {
-        if !settings.needs_admission {
-            self.admission = Admission::Admitted;
-        }
+        let admitted = !settings.needs_admission && self.admission != Admission::Admitted;
         self.settings = settings;
+        if admitted {
+            self.step(cx, "admission", Self::let_in);
+        }
         self.handle_policy(cx);
     }
 
@@ -531,14 +570,16 @@ impl Machine {
             return;
         }
         self.step(cx, "admission", |machine, cx| match admitted {
-            true => {
-                machine.admission = Admission::Admitted;
-                cx.out.push(Output::Admitted);
-                machine.update_gate(cx);
-                machine.resume(cx);
-            }
+            true => machine.let_in(cx),
             false => machine.turn_away(cx),
         });
+    }
+
+    fn let_in(&mut self, cx: &mut Context<'_>) {
+        self.admission = Admission::Admitted;
+        cx.out.push(Output::Admitted);
+        self.update_gate(cx);
+        self.resume(cx);
     }
 
     fn resume(&mut self, cx: &mut Context<'_>) {
@@ -588,7 +629,8 @@ impl Machine {
     /// Both have agreed on L1: no preshared key, application data on WireGuard as it is.
     fn open_legacy(&mut self, cx: &mut Context<'_>) {
         if self.required(cx.local) != Level::Classical {
-            return;
+            // A promise of the peer has come in meanwhile.
+            return self.retry_later(cx);
         }
         if !self.legacy {
             self.legacy_since = cx.unix_secs();
@@ -598,7 +640,7 @@ impl Machine {
         if self.slot.take().is_some() {
             cx.out.push(Output::Install(None));
         }
-        self.settled();
+        self.settled(cx);
         self.update_gate(cx);
     }
 
@@ -607,7 +649,7 @@ impl Machine {
     pub fn required(&self, local: &Local) -> Level {
         let minimum = local
             .policy()
-            .minimum
+            .demanded()
             .max(self.settings.minimum.unwrap_or(Level::Classical));
         let recorded = self.record.as_ref().map(|record| &record.record().suites);
         let theirs = self.theirs.as_ref().or(recorded);

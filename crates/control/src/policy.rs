@@ -161,6 +161,12 @@ impl Policy {
         })
     }
 
+    /// What application data needs at least: what is promised to peers holds for the node itself.
+    #[must_use]
+    pub fn demanded(&self) -> Level {
+        self.minimum.max(self.promised())
+    }
+
     /// The `min_level` of our record: what peers may pin.
     #[must_use]
     pub fn promised(&self) -> Level {

@@ -117,3 +117,33 @@ fn silence_opens_nothing() {
     let reason = pair.sides[0].machine.status().waiting.map(|(why, _)| why);
     assert_eq!(reason, Some(WaitReason::NoControlAnswer));
 }
+
+#[test]
+fn what_a_node_promises_holds_for_itself() {
+    let mut pair = Pair::new([at(Stage::Both), at(Stage::OldOnly)]);
+    pair.meet();
+    assert!(pair.sides[0].open_at_l1());
+    let promise = Policy {
+        minimum: Level::Classical,
+        ..at(Stage::NewOnly)
+    };
+    pair.set_policy(0, promise);
+    pair.pass(30 * SECOND);
+    assert!(!pair.sides[0].open(), "its minimum alone would allow L1");
+}
+
+#[test]
+fn a_static_key_that_is_turned_on_later_is_used() {
+    let with_static = Policy {
+        static_kem: true,
+        ..Policy::default()
+    };
+    let mut pair = Pair::new([with_static, Policy::default()]);
+    pair.meet();
+    assert_eq!(pair.sides[0].machine.status().suite, Some(SuiteId::HYBRID));
+    pair.set_policy(1, with_static);
+    pair.pass(30 * SECOND);
+    for side in &pair.sides {
+        assert_eq!(side.machine.status().suite, Some(SuiteId::HYBRID_STATIC));
+    }
+}

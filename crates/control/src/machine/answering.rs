@@ -37,7 +37,8 @@ impl Machine {
             match &self.exchange {
                 // Repeated: our answer was lost.
                 Exchange::Replied(_, reply) => return cx.send(MessageType::Reply, id, reply),
-                Exchange::Set(_) | Exchange::Waiting(_) | Exchange::KeyMissing(_) => return,
+                Exchange::KeyMissing(_) => return cx.send(MessageType::GetKey, id, &[]),
+                Exchange::Set(_) | Exchange::Waiting(_) => return,
                 _ => {}
             }
         } else if cx.now.instant.saturating_since(self.began) < EXCHANGES_APART
@@ -48,6 +49,8 @@ impl Machine {
         let Ok(offer) = Offer::parse(&body) else {
             return self.reject(cx, Refusal::Malformed);
         };
+        // Whatever comes of it, A is not silent.
+        self.pokes = 0;
         let hello = &offer.hello;
         if hello.network != Hello::network_prefix(&cx.local.network()) {
             return self.refuse(cx, id, AbortCode::OtherNetwork, WaitReason::OtherNetwork);
@@ -67,6 +70,10 @@ impl Machine {
         let Some(chosen) = chosen else {
             return;
         };
+        if chosen == SuiteId::HYBRID_STATIC && offer.static_ct.is_none() {
+            // A knows a record of ours from before we had a static key.
+            return self.refuse(cx, id, AbortCode::StaleRecord, WaitReason::Exchanging);
+        }
         self.id = id;
         self.began = cx.now.instant;
         if self.admission != Admission::Admitted {
@@ -104,6 +111,7 @@ impl Machine {
         };
         cx.send(MessageType::Reply, self.id, &reply);
         self.exchange = Exchange::Replied(Box::new(replied), reply);
+        self.outdated = false;
         if !cx.open_session && self.waiting.is_none() {
             self.wait_for(cx, WaitReason::Exchanging);
         }
@@ -128,6 +136,12 @@ impl Machine {
         else {
             return;
         };
+        // A promise of the peer may have come in since its offer.
+        let objection = self.objection(cx, Some(agreement.suite()), replied.peer_hello());
+        if let Some((code, reason)) = objection {
+            self.refuse(cx, id, code, reason);
+            return self.retry_later(cx);
+        }
         self.theirs = Some(replied.peer_hello().suites);
         self.wanted = false;
         self.pokes = 0;

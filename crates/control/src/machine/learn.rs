@@ -1,7 +1,6 @@
 //! What the machine learns from the peer's records and lists, and what it objects to.
 
 use super::{Admission, Context, Exchange, Machine, Output, Refusal, WaitReason};
-use crate::exchange::Role;
 use crate::frame::{ExchangeId, MessageType};
 use crate::message::{Abort, AbortCode, CAP_SESSION_GATE, Hello, Key};
 use crate::policy::Stage;
@@ -25,15 +24,27 @@ impl Machine {
         {
             return Ok(());
         }
-        let record = SignedRecord::open(bytes, &self.peer).map_err(|_| Refusal::Record)?;
-        let fresh = record.record().check_fresh(cx.unix_secs()).is_ok();
-        if !fresh || record.record().network != cx.local.network() {
+        let record = self.open_record(cx, bytes)?;
+        if record.record().check_fresh(cx.unix_secs()).is_err() {
             return Err(Refusal::Record);
         }
+        self.take_in(cx, record);
+        Ok(())
+    }
+
+    /// A record that the peer has signed for this network, whatever its time.
+    fn open_record(&self, cx: &Context<'_>, bytes: &[u8]) -> Result<SignedRecord, Refusal> {
+        SignedRecord::open(bytes, &self.peer)
+            .ok()
+            .filter(|record| record.record().network == cx.local.network())
+            .ok_or(Refusal::Record)
+    }
+
+    fn take_in(&mut self, cx: &mut Context<'_>, record: SignedRecord) {
         let facts = record.record();
         if facts.seq < self.pin.max_seq {
             // Replayed, or overtaken: it says nothing about now.
-            return Ok(());
+            return;
         }
         if self.pin.kem_pk_hash != facts.kem_pk_hash {
             self.static_ek = None;
@@ -49,7 +60,10 @@ impl Machine {
         }
         self.record = Some(Box::new(record));
         self.update_gate(cx);
-        Ok(())
+        if !self.wanted && self.is_free() && !self.is_reached(cx.local) {
+            self.wanted = true;
+            self.retry_at = Some(cx.now.instant);
+        }
     }
 
     /// What an OFFER or a REPLY says of its sender.
@@ -58,16 +72,20 @@ impl Machine {
         cx: &mut Context<'_>,
         hello: &Hello,
     ) -> Result<(), Refusal> {
-        if let Some(bytes) = &hello.record {
-            self.learn_record(cx, bytes)?;
+        let mut untimely = None;
+        if let Some(bytes) = &hello.record
+            && self.learn_record(cx, bytes).is_err()
+        {
+            // If only its time is wrong, a clock is, its or ours: the record is of no use then, but
+            // the two can agree without one, as the transcript covers the list.
+            untimely = Some(self.open_record(cx, bytes)?);
         }
         // The list of a message must be the one of the record that it names.
-        let same = self.record.as_ref().is_none_or(|record| {
-            let facts = record.record();
-            facts.seq != hello.own_seq || facts.suites.same_as(&hello.suites)
-        });
-        if !same {
-            return Err(Refusal::ListDiffersFromRecord);
+        let known = self.record.as_deref().into_iter().chain(&untimely);
+        for facts in known.map(SignedRecord::record) {
+            if facts.seq == hello.own_seq && !facts.suites.same_as(&hello.suites) {
+                return Err(Refusal::ListDiffersFromRecord);
+            }
         }
         self.peer_has_session_gate = hello.caps & CAP_SESSION_GATE != 0;
         self.peer_holds = hello.peer_record;
@@ -83,7 +101,7 @@ impl Machine {
     ) -> Option<(AbortCode, WaitReason)> {
         let policy = cx.local.policy();
         let minimum = policy
-            .minimum
+            .demanded()
             .max(self.settings.minimum.unwrap_or(Level::Classical));
         let theirs = hello.suites.best_level();
         let Some(level) = chosen.and_then(SuiteId::level) else {
@@ -154,6 +172,7 @@ impl Machine {
         self.refuse(cx, self.id, AbortCode::NotAdmitted, WaitReason::NotAdmitted);
         self.exchange = Exchange::None;
         self.admission = Admission::NeedsProof;
+        self.wanted = false;
         cx.out.push(Output::Forget);
     }
 
@@ -182,8 +201,10 @@ impl Machine {
                 highest: abort.highest,
             },
         );
-        let stale = abort.code == AbortCode::StaleRecord.number();
-        let Some(record) = abort.record.filter(|_| stale && self.role == Role::A) else {
+        // The only answer to an OFFER that helps along: the peer's newer record.
+        let stale = abort.code == AbortCode::StaleRecord.number()
+            && matches!(self.exchange, Exchange::Offered(..));
+        let Some(record) = abort.record.filter(|_| stale) else {
             return;
         };
         let before = self.pin.max_seq;

@@ -17,6 +17,7 @@ impl Machine {
         self.id = ExchangeId(id);
         self.began = cx.now.instant;
         self.wanted = false;
+        self.outdated = false;
         let lists_static = cx.local.kem().is_some();
         let may_have_one = self
             .record
@@ -144,8 +145,7 @@ impl Machine {
             self.urgent = self.is_switch_urgent(cx, slot.level);
             cx.out.push(Output::Candidate(slot));
             // The kernel holds one key only, and has it in the slot when DONE has come.
-            let both_try_two = self.peer_has_session_gate && cx.local.plane() == Plane::Engine;
-            if self.urgent && both_try_two {
+            if self.urgent && self.both_tell_sessions(cx) {
                 cx.out.push(Output::Handshake);
             }
         }
@@ -153,10 +153,11 @@ impl Machine {
     }
 
     /// A rotation waits for the next natural handshake, so that no packet is lost. A first upgrade
-    /// does not, nor does a peer that has lost its key.
+    /// does not, nor does a peer that has lost its key, nor a kernel that may not be open yet.
     pub(super) fn is_switch_urgent(&self, cx: &Context<'_>, level: Level) -> bool {
         let before = self.slot.and_then(|slot| slot.suite.level());
-        !cx.open_session || self.peer_lost_key || before < Some(level)
+        let unsure = !self.confirmed && !self.both_tell_sessions(cx);
+        !cx.open_session || self.peer_lost_key || before < Some(level) || unsure
     }
 
     pub(super) fn on_done(&mut self, cx: &mut Context<'_>, id: ExchangeId, body: &[u8]) {
