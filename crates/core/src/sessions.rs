@@ -231,15 +231,6 @@ impl Sessions {
             .is_some_and(|until| now < until)
     }
 
-    /// As [`Session::wants_rekey_on_receive`]; with a session for data, that one decides.
-    pub(crate) fn below_wants_rekey_on_receive(&mut self, now: Instant) -> bool {
-        self.current.is_none()
-            && self
-                .below
-                .as_mut()
-                .is_some_and(|below| below.wants_rekey_on_receive(now))
-    }
-
     /// Takes a new session in and calls `gone` with the index of each that leaves.
     ///
     /// When both sides initiated at once there are two fresh sessions, and the one of the higher

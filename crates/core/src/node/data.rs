@@ -96,8 +96,7 @@ impl Node {
         let newest = session.is_newest(header.counter);
         let level = session.psk.level;
         let rekey = match slot {
-            Slot::Current => session.wants_rekey_on_receive(now.instant),
-            Slot::Below => link.sessions.below_wants_rekey_on_receive(now.instant),
+            Slot::Current | Slot::Below => session.wants_rekey_on_receive(now.instant),
             Slot::Next | Slot::Previous => false,
         };
         if newest && peer.path != Some(path) {

@@ -1,6 +1,6 @@
 //! Between control addresses nothing passes but the control protocol, whatever the gate.
 
-use crate::net::{Net, packet};
+use crate::net::{Net, Sent, packet};
 use crate::raw::{Raw, udp};
 use crate::{
     L2, dropped, made_with, pair_below_the_gate, pair_with_both, send_control, set_gate,
@@ -39,6 +39,19 @@ fn control_packets_pass_on_every_session() {
             assert!(net.payloads(1 - from).is_empty(), "and nobody else gets it");
         }
     }
+}
+
+#[test]
+fn a_control_packet_on_its_way_survives_a_rekey_below_the_gate() {
+    let mut net = pair_below_the_gate();
+    net.lost = Box::new(|sent| sent.is_data());
+    send_control(&mut net, 0, b"late");
+    let late = net.last(0, Sent::is_data);
+    net.lost = Box::new(|_| false);
+    net.rekey(0, 1);
+    net.run(100);
+    net.deliver(late.from, 1, &late.bytes);
+    assert_eq!(counts(&net, 1), [1, 0, 0]);
 }
 
 #[test]

@@ -144,26 +144,51 @@ fn a_settled_key_has_no_alternate() {
 fn crossing_handshakes_settle_on_the_higher_level() {
     // One has the key in front, so its handshakes give a session under the boot key: the other
     // one answers with that. The other one's own handshake gives a session at L2.
-    for holder in [0, 1] {
-        for first in [0, 1] {
-            for apart in [0, 3, 9, 15, 25] {
-                let mut net = Net::pair();
-                set_gates(&mut net, 2);
-                install(&mut net, holder, 1);
-                install_alternate(&mut net, 1 - holder, 1);
-                net.connect(first, 1 - first);
-                net.run(apart);
-                net.rekey(1 - first, first);
-                net.run(200);
-                let place = format!("holder {holder} first {first} apart {apart}");
-                assert_eq!(made_with(&net, 0), Some((1, 2)), "{place}");
-                assert_eq!(made_with(&net, 1), Some((1, 2)), "{place}");
-                let roles = [net.status(0, 1).initiator, net.status(1, 0).initiator];
-                assert_eq!(roles[1 - holder], Some(true), "{place}");
-                assert_eq!(roles[holder], Some(false), "{place}");
-                talk(&mut net);
-                assert_eq!(crate::initiations(&net), 2, "{place}");
-            }
+    let cases = [0, 1].into_iter().flat_map(|holder| {
+        let firsts = [0, 1].into_iter();
+        firsts.flat_map(move |first| [0, 3, 9, 15, 25].map(|apart| (holder, first, apart)))
+    });
+    for (holder, first, apart) in cases {
+        // Where both pass, the later of two handshakes that do not cross wins, as ever.
+        let gates: &[u8] = if apart < 10 { &[1, 2] } else { &[2] };
+        for gate in gates {
+            let mut net = Net::pair();
+            set_gates(&mut net, *gate);
+            install(&mut net, holder, 1);
+            install_alternate(&mut net, 1 - holder, 1);
+            net.connect(first, 1 - first);
+            net.run(apart);
+            net.rekey(1 - first, first);
+            net.run(200);
+            let place = format!("holder {holder} first {first} apart {apart} gate {gate}");
+            assert_eq!(made_with(&net, 0), Some((1, 2)), "{place}");
+            assert_eq!(made_with(&net, 1), Some((1, 2)), "{place}");
+            let roles = [net.status(0, 1).initiator, net.status(1, 0).initiator];
+            assert_eq!(roles[1 - holder], Some(true), "{place}");
+            assert_eq!(roles[holder], Some(false), "{place}");
+            talk(&mut net);
+            assert_eq!(crate::initiations(&net), 2, "{place}");
+        }
+    }
+}
+
+#[test]
+fn the_loser_of_two_crossing_handshakes_does_not_turn_the_circle() {
+    for rekeys in [0, 1] {
+        let mut net = Net::pair();
+        set_gates(&mut net, 2);
+        install(&mut net, 0, 1);
+        install(&mut net, 1, 1);
+        net.connect(0, 1);
+        net.connect(1, 0);
+        net.run(1_000);
+        net.rekey(rekeys, 1 - rekeys);
+        net.run(100);
+        for at in 0..2 {
+            let status = net.status(at, 1 - at);
+            assert_eq!(status.session_level, Some(2));
+            let young = status.session_age < Some(Duration::from_millis(500));
+            assert!(young, "the rekey was answered under the key in front");
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::net::{Net, Sent};
 use crate::raw::Raw;
 use crate::{
-    L2, dropped, gated_pair, initiations, install, lost_sessions, made_with, pair_below_the_gate,
-    pair_with_both, set_gate, set_gates, talk, upgraded_pair,
+    L2, dropped, forget, gated_pair, initiations, install, lost_sessions, made_with,
+    pair_below_the_gate, pair_with_both, set_gate, set_gates, talk, upgraded_pair,
 };
 use std::time::Duration;
 use wiremesh_core::{DropReason, Event, GATE_CLOSED, GATE_OPEN, NotReady, PeerState, Usage};
@@ -104,6 +104,43 @@ fn a_session_below_the_gate_displaces_none_at_it() {
     talk(&mut net);
     assert_eq!(dropped(&net, 0, DropReason::BelowLevel), 0);
     assert_eq!(dropped(&net, 1, DropReason::BelowLevel), 0);
+}
+
+#[test]
+fn sessions_below_the_gate_do_not_cut_off_data_on_the_session_before() {
+    let mut net = upgraded_pair();
+    net.lost = Box::new(|sent| sent.is_data());
+    net.send(0, 1, b"late");
+    let late = net.last(0, Sent::is_data);
+    net.lost = Box::new(|_| false);
+    net.rekey(0, 1);
+    net.run(100);
+    forget(&mut net, 1);
+    for _ in 0..2 {
+        net.rekey(1, 0);
+        net.run(6_000);
+    }
+    net.deliver(late.from, 1, &late.bytes);
+    assert_eq!(net.payloads(1), [b"late".to_vec()]);
+    talk(&mut net);
+}
+
+#[test]
+fn when_the_gate_rises_the_younger_session_carries_control_packets() {
+    let mut net = pair_with_both();
+    set_gates(&mut net, 3);
+    assert_eq!(made_with(&net, 0), Some((0, 1)));
+    assert_eq!(made_with(&net, 1), Some((0, 1)));
+
+    let mut net = pair_below_the_gate();
+    net.run(1_000);
+    install(&mut net, 0, 1);
+    install(&mut net, 1, 1);
+    net.rekey(0, 1);
+    net.run(100);
+    set_gates(&mut net, 3);
+    assert_eq!(made_with(&net, 0), Some((1, L2)));
+    assert_eq!(made_with(&net, 1), Some((1, L2)));
 }
 
 #[test]
