@@ -169,7 +169,9 @@ impl Local {
         due
     }
 
-    fn sign_anew(&mut self, unix: UnixTime, random: &mut dyn Random) {
+    /// Signs a new record, whose number is that of the time at least: for when the clock was wrong
+    /// until now, so that it may be below one that peers have seen.
+    pub fn sign_anew(&mut self, unix: UnixTime, random: &mut dyn Random) {
         let secs = unix.as_duration().as_secs();
         let facts = Facts {
             policy: &self.policy,

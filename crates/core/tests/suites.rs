@@ -7,8 +7,9 @@ mod net;
 
 use net::Net;
 use wiremesh_control::exchange::Role;
-use wiremesh_control::{Level, Policy, Stage, SuiteId, WaitReason};
-use wiremesh_core::{ControlConfig, NodeConfig};
+use wiremesh_control::{Level, Policy, SignedRecord, Stage, SuiteId, WaitReason};
+use wiremesh_core::{ControlConfig, Event, NodeConfig};
+use wiremesh_wire::{Now, UnixTime};
 
 /// Two nodes with the control protocol, host 0 being A, the one with the smaller id.
 fn pair(policies: [Policy; 2]) -> Net {
@@ -215,4 +216,23 @@ fn a_node_that_the_operator_names_as_stock_is_l1() {
     let security = net.hosts[0].node.security(net.now, key).unwrap();
     assert_eq!(security.level, Some(Level::Classical));
     assert!(security.stock);
+}
+
+#[test]
+fn a_record_is_signed_anew_when_the_clock_goes_forward() {
+    let mut net = pair([Policy::default(); 2]);
+    net.run(1_000);
+    let before = net.hosts[0].node.own_record().unwrap().to_vec();
+    let hours = std::time::Duration::from_secs(7 * 3_600);
+    let unix = UnixTime::from_duration(net.now.unix.as_duration() + hours);
+    let later = Now::new(net.now.instant, unix);
+    net.hosts[0].node.handle_timeout(later);
+    let after = net.hosts[0].node.own_record().unwrap().to_vec();
+    assert_ne!(before, after);
+    let id = net.id(0);
+    let number = |bytes: &[u8]| SignedRecord::open(bytes, &id).unwrap().record().seq;
+    let due = unix.as_duration().as_secs();
+    assert_eq!(number(&after), due);
+    let mut saved = std::iter::from_fn(|| net.hosts[0].node.poll_event());
+    assert!(saved.any(|event| event == Event::SaveRecordSeq(due)));
 }

@@ -108,6 +108,19 @@ impl Shared {
         required.max(Level::PostQuantum) as u8
     }
 
+    /// The wall clock was behind until now, and with it the number of our record.
+    pub(super) fn renew_record(&mut self, now: Now) {
+        let mut random = Drawn {
+            drbg: &mut self.drbg,
+            now,
+        };
+        if let Some(control) = self.suites.as_deref_mut() {
+            control.local.sign_anew(now.unix, &mut random);
+            let event = control.save_record_seq();
+            self.push_vital_event(event);
+        }
+    }
+
     /// Runs the peer's machine and does what it wants. Makes the machine if there is none.
     pub(super) fn run_machine(
         &mut self,

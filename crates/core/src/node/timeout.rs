@@ -55,6 +55,7 @@ impl Node {
         if !self.shared.clock_stepped(now) {
             return;
         }
+        self.shared.renew_record(now);
         let keys: Vec<PeerKey> = self.peers().collect();
         for key in keys {
             let Some(peer) = self.peers.of(key) else {
