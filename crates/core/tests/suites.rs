@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/net.rs"]
-#[allow(dead_code)]
 mod net;
 
 use net::Net;

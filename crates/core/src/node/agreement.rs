@@ -100,7 +100,7 @@ impl Shared {
         if settings.needs_admission {
             return GATE_CLOSED;
         }
-        let own = control.local.policy().minimum;
+        let own = control.local.policy().demanded();
         let minimum = own.max(settings.minimum.unwrap_or(Level::Classical));
         let suites = control.local.suites();
         let required = required_level(minimum, &control.pin(id), suites, None);
