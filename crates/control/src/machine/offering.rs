@@ -3,7 +3,6 @@
 use super::{Admission, Context, Exchange, Machine, Output, Refusal, Repeated, Slot, WaitReason};
 use crate::exchange::{self, Agreement};
 use crate::frame::{ExchangeId, MessageType};
-use crate::local::Plane;
 use crate::message::{Hello, Reply};
 use crate::suite::{Level, SuiteId, choose};
 use alloc::boxed::Box;
