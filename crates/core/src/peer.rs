@@ -205,3 +205,14 @@ impl Peer {
         next
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node may have a hundred thousand peers, of which few have a link.
+    #[test]
+    fn an_idle_peer_is_small() {
+        assert!(size_of::<Peer>() <= 448, "{}", size_of::<Peer>());
+    }
+}

@@ -128,6 +128,21 @@ fn of_a_session_below_the_gate_no_loss_is_told() {
     assert_eq!(net.hosts[0].node.usage().indices, 0);
 }
 
+#[test]
+fn while_handshakes_are_tried_their_end_decides_how_long_packets_wait() {
+    let mut net = gated_pair();
+    net.lost = Box::new(|_| true);
+    net.send(0, 1, b"first");
+    net.run(60_000);
+    net.send(0, 1, b"second");
+    net.run(110_000);
+    assert_eq!(dropped(&net, 0, DropReason::NoAnswer), 1);
+    assert_eq!(net.hosts[0].node.usage().staged_packets, 1);
+    net.run(15_000);
+    assert_eq!(dropped(&net, 0, DropReason::NoAnswer), 2);
+    assert_eq!(dropped(&net, 0, DropReason::BelowLevel), 0);
+}
+
 /// Host 1 with every place taken: current, previous, next, below and a pending handshake.
 fn pair_with_everything() -> Net {
     let mut net = pair_with_both();
