@@ -82,14 +82,16 @@ pub(crate) struct Stranger {
 #[derive(Debug)]
 pub struct AdmissionRequest {
     tunnel: Weak<Tunnel>,
+    host: NodeId,
     stranger: Stranger,
     answered: bool,
 }
 
 impl AdmissionRequest {
-    pub(crate) fn new(tunnel: Weak<Tunnel>, stranger: Stranger) -> Self {
+    pub(crate) fn new(tunnel: &Tunnel, stranger: Stranger) -> Self {
         Self {
-            tunnel,
+            tunnel: tunnel.me.clone(),
+            host: tunnel.node_id,
             stranger,
             answered: false,
         }
@@ -98,6 +100,11 @@ impl AdmissionRequest {
     /// Its key. The stranger has proven that it holds the secret.
     pub fn node_id(&self) -> NodeId {
         self.stranger.node_id
+    }
+
+    /// The node that is asked: ours.
+    pub fn host(&self) -> NodeId {
+        self.host
     }
 
     /// Where it asks from.

@@ -46,9 +46,7 @@ impl Tunnel {
                     proof: proof.unwrap_or_default(),
                     under_load,
                 };
-                state
-                    .asked
-                    .push(AdmissionRequest::new(self.me.clone(), stranger));
+                state.asked.push(AdmissionRequest::new(self, stranger));
             }
             Event::Refused { node_id, path } => {
                 state.refusals.add(Refusal {

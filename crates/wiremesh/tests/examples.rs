@@ -48,3 +48,24 @@ fn two_protocols() {
 fn udp_wrapper() {
     run("udp_wrapper", &["datagram echoed", "a second QUIC stack"]);
 }
+
+#[test]
+fn shared_secret() {
+    let expected = [
+        "friend: is this the club? (L2)",
+        "thief: the peer is there, but",
+    ];
+    run("shared_secret", &expected);
+}
+
+#[test]
+fn invitation() {
+    let expected = [
+        "newcomer: I am in (L2)",
+        "gatecrasher: the peer is there, but",
+        "too late: the peer is there, but",
+        "nobody: the peer is there, but",
+        "it did not admit us",
+    ];
+    run("invitation", &expected);
+}
