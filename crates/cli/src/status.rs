@@ -296,7 +296,10 @@ impl Status {
             let (label, waiting) = (peer.label(), peer.waiting.as_ref());
             if let Some(Waiting { reason, since_unix }) = waiting {
                 let span = span_since(*since_unix, now);
-                *text += &format!("{label}: no data flows, waiting for {span}: {reason}\n");
+                *text += &match &peer.level {
+                    None => format!("{label}: no data flows, waiting for {span}: {reason}\n"),
+                    Some(level) => format!("{label}: still at {level}; for {span}: {reason}\n"),
+                };
             }
             let said = waiting.map(|waiting| &waiting.reason);
             if let Some(reason) = peer.reason.as_ref().filter(|reason| Some(*reason) != said) {

@@ -226,14 +226,26 @@ fn a_pin_is_shown_and_lowered_in_a_running_node_and_without_one() {
     assert!(nothing.contains("nothing above L1"), "{nothing}");
 
     // The other node is back at L1, and is let in: the pin was all that stood in the way.
-    let old = fs::read_to_string(two.path().join("node.toml")).expect("there");
-    let old = old
-        .replace("new-only", "old-only")
-        .replace("minimum = \"L2\"", "minimum = \"L1\"");
-    two.write("node.toml", &old);
+    go_back(&two);
     let _nodes = [one.up("node.toml"), two.up("node.toml")];
-    ping(&one, "two");
-    assert_eq!(peer(&one)["level"], "L1");
+    ping_until_l1(&one);
+}
+
+/// Lets a node offer L1 only from its next start on.
+fn go_back(home: &Home) {
+    let text = fs::read_to_string(home.path().join("node.toml")).expect("there");
+    let text = text.replace("new-only", "old-only");
+    home.write(
+        "node.toml",
+        &text.replace("minimum = \"L2\"", "minimum = \"L1\""),
+    );
+}
+
+fn ping_until_l1(home: &Home) {
+    while peer(home)["level"] != "L1" {
+        home.run(&["ping", "two", "-c", "1", "-W", "1"]);
+    }
+    ping(home, "two");
 }
 
 /// The configuration of a home with another control socket.
@@ -245,16 +257,12 @@ fn other_socket(home: &Home) -> String {
 #[test]
 fn a_pin_that_is_lowered_at_run_time_lets_the_node_in_again() {
     let [one, two] = two_homes(["minimum = \"L1\"", "minimum = \"L2\"\nstage = \"new-only\""]);
-    let _node = one.up("node.toml");
-    let other = two.up("node.toml");
+    let (node, other) = (one.up("node.toml"), two.up("node.toml"));
     ping(&one, "two");
+    stop(node);
     stop(other);
-    let old = fs::read_to_string(two.path().join("node.toml")).expect("there");
-    let old = old
-        .replace("new-only", "old-only")
-        .replace("minimum = \"L2\"", "minimum = \"L1\"");
-    two.write("node.toml", &old);
-    let _other = two.up("node.toml");
+    go_back(&two);
+    let _nodes = [one.up("node.toml"), two.up("node.toml")];
     let text = loop {
         one.run(&["ping", "two", "-c", "1", "-W", "1"]);
         let text = one.good(&["status"]);
@@ -264,10 +272,7 @@ fn a_pin_that_is_lowered_at_run_time_lets_the_node_in_again() {
     };
     assert!(text.contains("no data flows"), "{text}");
     one.good(&["pin", "lower", "two", "--yes"]);
-    while peer(&one)["level"] != "L1" {
-        one.run(&["ping", "two", "-c", "1", "-W", "1"]);
-    }
-    ping(&one, "two");
+    ping_until_l1(&one);
 }
 
 #[test]

@@ -71,7 +71,8 @@ pub struct PeerStatus {
     pub required: Option<Level>,
     /// What is remembered of the peer for good.
     pub pin: Option<Pin>,
-    /// What it waits for to reach the level, and since when.
+    /// What it waits for to reach the level, and since when. With a level beside it, an older
+    /// session is still in use, or what was agreed before.
     pub waiting: Option<(WaitReason, SystemTime)>,
     /// Whether admission let it in, rather than the configuration.
     pub provisional: bool,
@@ -175,10 +176,12 @@ pub(crate) fn peer_status(
     note: PeerNote,
 ) -> PeerStatus {
     let has_endpoint = core.path.is_some();
-    let waiting = security.waiting.map(|(reason, at)| (reason, wall_time(at)));
     let level = open_level(security);
+    let waiting = security.waiting.map(|(reason, at)| (reason, wall_time(at)));
+    // Agreeing on the next key while the last one is in use is no reason to worry.
+    let waiting = waiting.filter(|(why, _)| level.is_none() || *why != WaitReason::Exchanging);
     let reason = match (reason(core.state, has_endpoint), waiting) {
-        (None, Some((reason, _))) if level.is_none() => Some(reason.to_string()),
+        (None, Some((reason, _))) => Some(reason.to_string()),
         (reason, _) => reason.map(str::to_owned),
     };
     // Without a key there is nothing to rotate.
@@ -198,7 +201,7 @@ pub(crate) fn peer_status(
         last_rotation: rotated.map(wall_time),
         required: security.required,
         pin: security.pin,
-        waiting: waiting.filter(|_| level.is_none()),
+        waiting,
         provisional: core.provisional,
         session_age: core.session_age,
         psk_epoch: core.session_psk_epoch,
