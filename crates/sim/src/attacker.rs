@@ -207,6 +207,15 @@ impl Simulation {
                 first.map(|key| node.set_endpoint(key, nowhere));
                 self.checker.check_node(victim, &self.hosts[victim])
             }
+            Some(Mutation::OpenGateEarly) => {
+                let now = self.hosts[victim].now(self.time);
+                let node = &mut self.hosts[victim].node;
+                let keys: Vec<_> = node.peers().collect();
+                for key in keys {
+                    node.set_gate_level(now, key, 1);
+                }
+                self.drain(victim)
+            }
             Some(Mutation::AnswerTooMuch) => {
                 let path = self.hosts[victim].path_from(nowhere);
                 self.on_transmit(

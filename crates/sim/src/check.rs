@@ -41,7 +41,8 @@ struct Life {
     /// Datagrams that were accepted once.
     consumed: BTreeSet<[u8; 16]>,
     epochs: BTreeMap<usize, BTreeSet<u32>>,
-    last_initiation: BTreeMap<usize, Instant>,
+    /// The last one, and the one before it.
+    last_initiations: BTreeMap<usize, (Instant, Option<Instant>)>,
     last_timestamp: Option<Tai64n>,
 }
 
@@ -95,7 +96,7 @@ impl Checker {
     pub(crate) fn on_peer_added(&mut self, host: usize, other: usize, at: Option<SocketAddr>) {
         let life = &mut self.lives[host];
         life.endpoints.entry(other).or_default().extend(at);
-        life.last_initiation.remove(&other);
+        life.last_initiations.remove(&other);
     }
 
     pub(crate) fn on_psk(&mut self, host: usize, other: usize, epoch: u32) {
@@ -162,7 +163,18 @@ impl Checker {
             return Ok(());
         };
         let life = &mut self.lives[host];
-        if let Some(last) = life.last_initiation.insert(whom, now) {
+        let last = life.last_initiations.get(&whom).copied();
+        life.last_initiations
+            .insert(whom, (now, last.map(|(last, _)| last)));
+        // One may come right behind another, to an engine that has just got a new key.
+        let last = last.and_then(|(last, before)| {
+            if from.suites.is_some() {
+                before
+            } else {
+                Some(last)
+            }
+        });
+        if let Some(last) = last {
             let gap = now.saturating_since(last);
             ensure(
                 gap >= Duration::from_millis(40),
@@ -179,7 +191,7 @@ impl Checker {
             return Err((Rule::Genuine, format!("node {host} sent a bad initiation")));
         };
         let last = life.last_timestamp.replace(timestamp);
-        let saved = from.floor;
+        let saved = from.disk.floor;
         let rises = last.is_none_or(|last| timestamp > last);
         ensure(
             rises && saved.is_some_and(|floor| timestamp < floor),
@@ -284,8 +296,10 @@ impl Checker {
             };
             let other = self.host_of(&status.node_id);
             let epochs = other.and_then(|other| self.lives[number].epochs.get(&other));
+            // Above L1 an exchange has made the key.
+            let agreed = status.session_level > Some(1);
             let fine = status.session_psk_epoch.is_none_or(|epoch| {
-                epoch == 0 || epochs.is_some_and(|epochs| epochs.contains(&epoch))
+                agreed || epoch == 0 || epochs.is_some_and(|epochs| epochs.contains(&epoch))
             });
             ensure(fine, Rule::PskEpochKnown, || {
                 format!(

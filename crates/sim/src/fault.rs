@@ -3,7 +3,9 @@
 //! Owns the choice of faults, the healing, and the checks after it.
 
 use crate::check::Check;
-use crate::host::{Sleep, preshared_key};
+use crate::disk::Disk;
+use crate::host::{Host, Sleep, preshared_key};
+use crate::levels::Common;
 use crate::link::{Link, Profile, SECOND};
 use crate::options::{Mutation, Rule};
 use crate::setup::address_of;
@@ -26,9 +28,12 @@ impl Simulation {
         if self.hosts[host].sleep.is_some() {
             return self.change_link();
         }
+        if self.options.control {
+            return self.suite_fault(host);
+        }
         match self.random.below(12) {
-            0 => self.restart(host, true),
-            1 => self.restart(host, false),
+            0 => self.restart(host),
+            1 => self.install_anew(host),
             2 => self.wall_jump(host),
             3 => self.instant_jump(host),
             4 => self.suspend(host),
@@ -40,20 +45,32 @@ impl Simulation {
         }
     }
 
-    fn say(&mut self, host: usize, what: std::fmt::Arguments<'_>) {
+    pub(crate) fn say(&mut self, host: usize, what: std::fmt::Arguments<'_>) {
         self.trace.note(self.time, host, Note::Said(what));
     }
 
-    fn restart(&mut self, host: usize, keep_floor: bool) -> Check {
-        self.say(host, format_args!("restarts, floor kept: {keep_floor}"));
-        if !keep_floor {
-            // Without a floor the clock has to be ahead of all that was sent, as after a fresh
-            // installation with the old key; else the peers rightly refuse.
-            self.hosts[host].step_wall_ahead(70 * SECOND);
-        }
+    pub(crate) fn restart(&mut self, host: usize) -> Check {
+        self.say(host, format_args!("restarts"));
+        self.begin_anew(host, true)
+    }
+
+    fn install_anew(&mut self, host: usize) -> Check {
+        // Without a floor the clock has to be ahead of all that was sent, as after a fresh
+        // installation with the old key; else the peers rightly refuse.
+        self.say(host, format_args!("is installed anew"));
+        self.hosts[host].step_wall_ahead(70 * SECOND);
+        self.hosts[host].disk = Disk::default();
+        self.begin_anew(host, false)
+    }
+
+    /// Starts a node with what is on its disk; with `kept` that is all that it wrote.
+    pub(crate) fn begin_anew(&mut self, host: usize, kept: bool) -> Check {
         let time = self.time;
-        self.hosts[host].restart(time, &mut self.random, keep_floor);
-        self.checker.on_restart(host, keep_floor);
+        self.hosts[host].restart(time, &mut self.random);
+        self.checker.on_restart(host, kept);
+        if let Some(watch) = &mut self.watch {
+            watch.on_restart(host, time, self.hosts[host].seed);
+        }
         self.add_wanted_peers(host);
         self.drain(host)
     }
@@ -79,7 +96,7 @@ impl Simulation {
     }
 
     /// The machine sleeps. Its monotonic clock goes on, or stops as on some systems.
-    fn suspend(&mut self, host: usize) -> Check {
+    pub(crate) fn suspend(&mut self, host: usize) -> Check {
         let time = self.random.between(SECOND, 200 * SECOND);
         let stops = self.random.permille(500);
         self.say(
@@ -110,7 +127,7 @@ impl Simulation {
     }
 
     /// A NAT gives a new port or a new address. The host does not notice, or is told.
-    fn change_address(&mut self, host: usize) -> Check {
+    pub(crate) fn change_address(&mut self, host: usize) -> Check {
         if self.hosts[host].fixed {
             return Ok(());
         }
@@ -163,7 +180,7 @@ impl Simulation {
         Ok(())
     }
 
-    fn remove_peer(&mut self, host: usize) -> Check {
+    pub(crate) fn remove_peer(&mut self, host: usize) -> Check {
         let Some(other) = self.some_partner(host) else {
             return Ok(());
         };
@@ -187,7 +204,7 @@ impl Simulation {
         self.drain(host)
     }
 
-    fn reconnect(&mut self, host: usize) -> Check {
+    pub(crate) fn reconnect(&mut self, host: usize) -> Check {
         let Some(other) = self.some_partner(host) else {
             return Ok(());
         };
@@ -202,7 +219,7 @@ impl Simulation {
         self.drain(host)
     }
 
-    fn change_link(&mut self) -> Check {
+    pub(crate) fn change_link(&mut self) -> Check {
         let links: Vec<(usize, usize)> = self.links.keys().copied().collect();
         let pair = links[self.random.index(links.len())];
         let profile = match self.random.below(3) {
@@ -214,7 +231,7 @@ impl Simulation {
         Ok(())
     }
 
-    fn some_partner(&mut self, host: usize) -> Option<usize> {
+    pub(crate) fn some_partner(&mut self, host: usize) -> Option<usize> {
         let partners: Vec<usize> = self.hosts[host].wanted.keys().copied().collect();
         (!partners.is_empty()).then(|| partners[self.random.index(partners.len())])
     }
@@ -229,11 +246,22 @@ impl Simulation {
             let link = self.links.values_mut().next();
             link.expect("two hosts have a link").profile.down = true;
         }
+        if self.options.mutation == Some(Mutation::CutLongDatagrams) {
+            let links = self.links.values_mut();
+            links.for_each(|link| link.profile.mtu_bytes = 1_000);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.on_healed();
+        }
         for host in 0..self.hosts.len() {
             let h = &mut self.hosts[host];
             h.wake(self.time);
-            // A clock that was ahead once stays ahead of all timestamps that were sent.
-            h.step_wall_ahead(120 * SECOND);
+            h.crash_in = None;
+            match self.options.control {
+                true => h.wall_offset = h.wall_base,
+                // A clock that was ahead once stays ahead of all timestamps that were sent.
+                false => h.step_wall_ahead(120 * SECOND),
+            }
             let others: Vec<usize> = h.wanted.keys().copied().collect();
             for other in others {
                 // One that was removed may be back as a stranger, with less than it is owed.
@@ -249,7 +277,7 @@ impl Simulation {
                     .get(&host)
                     .map_or(0, |w| w.psk_epoch);
                 let epoch = theirs.max(self.hosts[host].wanted[&other].psk_epoch);
-                if epoch > 0 {
+                if epoch > 0 && !self.options.control {
                     self.on_set_psk(host, other, epoch)?;
                 }
             }
@@ -269,6 +297,9 @@ impl Simulation {
     ) -> Check {
         for (n, number) in numbers.iter().enumerate() {
             let (from, to) = pairs[n % pairs.len()];
+            if self.common((from, to)) == Some(Common::Nothing) {
+                continue;
+            }
             let arrived = number.is_some_and(|number| self.checker.packets[number].delivered);
             if !arrived {
                 let detail = format!("packet {number:?} from node {from} to {to} is lost");
@@ -283,10 +314,16 @@ impl Simulation {
             let epoch = status.and_then(|status| status.session_psk_epoch);
             // A rekey under way that needs a cookie on both sides takes 10 s, and shows as silence.
             let alive = matches!(state, Some(PeerState::Connected | PeerState::Silent));
-            let right =
-                alive && (h.wanted[other].stranger || epoch == Some(h.wanted[other].psk_epoch));
+            let level = self.level_of((*host, *other));
+            let right = match self.common((*host, *other)) {
+                Some(Common::Nothing) => true,
+                Some(Common::Level(owed)) => alive && level >= Some(owed),
+                None if h.wanted[other].stranger => alive,
+                None => alive && epoch == Some(h.wanted[other].psk_epoch),
+            };
             if !right {
-                let detail = format!("node {host} and {other}: {state:?}, epoch {epoch:?}");
+                let detail =
+                    format!("node {host} and {other}: {state:?}, epoch {epoch:?}, {level:?}");
                 return Err((Rule::TrafficHeals, detail));
             }
         }
@@ -299,7 +336,15 @@ impl Simulation {
             return Ok(());
         }
         self.run_until(self.time + 400 * SECOND)?;
-        for (number, host) in self.hosts.iter().enumerate() {
+        // A pair with nothing in common asks again and again whether that has changed.
+        let stuck: Vec<usize> = self
+            .pairs()
+            .into_iter()
+            .filter(|pair| self.common(*pair) == Some(Common::Nothing))
+            .map(|(host, _)| host)
+            .collect();
+        let free = |(number, _): &(usize, &Host)| !stuck.contains(number);
+        for (number, host) in self.hosts.iter().enumerate().filter(free) {
             let usage = host.node.usage();
             let left = usage.links
                 + usage.indices

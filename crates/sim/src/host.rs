@@ -2,11 +2,16 @@
 //!
 //! Owns the translation between the time of the world and the clocks of the machine.
 
+use crate::disk::Disk;
+use crate::levels::Terms;
 use crate::random::Random;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use wiremesh_core::{Admission, DropReason, Limits, Node, NodeConfig, Path, PeerConfig};
+use wiremesh_control::{PeerSettings, Policy};
+use wiremesh_core::{
+    Admission, ControlConfig, DropReason, Event, Limits, Node, NodeConfig, Path, PeerConfig,
+};
 use wiremesh_wire::{Instant, IpNet, NodeId, Now, PresharedKey, SecretKey, Tai64n, UnixTime};
 
 /// Nanoseconds since 1970 at the start of the world.
@@ -23,6 +28,31 @@ pub(crate) struct Wanted {
     /// Whether it is in the configuration. A stranger never is.
     pub(crate) present: bool,
     pub(crate) stranger: bool,
+    /// What the control protocol is told of it.
+    pub(crate) terms: Terms,
+}
+
+/// What the operator of a host wrote down about suites.
+#[derive(Clone, Debug)]
+pub(crate) struct SuiteSettings {
+    pub(crate) policy: Policy,
+    pub(crate) kem_seed: Option<[u8; 64]>,
+    pub(crate) rotate_after: Duration,
+}
+
+impl SuiteSettings {
+    /// The configuration of a node, with what is on its disk.
+    pub(crate) fn config(&self, disk: &Disk) -> ControlConfig {
+        ControlConfig {
+            policy: self.policy,
+            kem_seed: self.kem_seed,
+            record_seq_floor: disk.record_seq,
+            rotate_after: self.rotate_after,
+            pins: disk.pins.iter().map(|(id, pin)| (*id, *pin)).collect(),
+            trace: true,
+            ..ControlConfig::default()
+        }
+    }
 }
 
 /// A machine that sleeps: nothing of it runs.
@@ -42,11 +72,22 @@ pub(crate) struct Host {
     /// Whether it keeps its address, so that others can write it down.
     pub(crate) fixed: bool,
     pub(crate) life: u32,
-    /// The disk.
-    pub(crate) floor: Option<Tai64n>,
+    pub(crate) disk: Disk,
+    /// An older state of the disk.
+    pub(crate) backup: Option<Disk>,
+    /// The highest floor that any disk of it had: no timestamp was sent at or above it.
+    pub(crate) stamped: Option<Tai64n>,
+    /// The seed of the node that runs.
+    pub(crate) seed: [u8; 32],
+    /// None for a node without the control protocol.
+    pub(crate) suites: Option<SuiteSettings>,
+    /// It crashes after so many more events and datagrams.
+    pub(crate) crash_in: Option<u32>,
     pub(crate) instant_offset: u64,
     pub(crate) wall_offset: i64,
     pub(crate) wall_offset_max: i64,
+    /// How far its clock is off when it is right.
+    pub(crate) wall_base: i64,
     pub(crate) sleep: Option<Sleep>,
     pub(crate) admission: Admission,
     pub(crate) limits: Limits,
@@ -83,14 +124,15 @@ pub(crate) fn now_at(time: u64, instant_offset: u64, wall_offset: i64) -> Now {
 pub(crate) fn make_node(
     secret: [u8; 32],
     (admission, limits): (Admission, Limits),
-    floor: Option<Tai64n>,
+    (disk, suites): (&Disk, Option<&SuiteSettings>),
     seed: [u8; 32],
     now: Now,
 ) -> Node {
     let mut config = NodeConfig::new(SecretKey::from_bytes(secret));
     config.admission = admission;
     config.limits = limits;
-    config.timestamp_floor = floor;
+    config.timestamp_floor = disk.floor;
+    config.control = suites.map(|suites| suites.config(disk));
     Node::new(config, seed, now).expect("a random secret key has a public one")
 }
 
@@ -135,16 +177,40 @@ impl Host {
         self.instant_offset -= slept;
     }
 
-    /// Everything in memory is lost.
-    pub(crate) fn restart(&mut self, time: u64, random: &mut Random, keep_floor: bool) {
-        self.life += 1;
-        if !keep_floor {
-            self.floor = None;
+    /// Whether it crashes before what is polled next.
+    pub(crate) fn crashes_now(&mut self) -> bool {
+        match &mut self.crash_in {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
         }
+    }
+
+    /// Everything in memory is lost; the disk is as it is.
+    pub(crate) fn restart(&mut self, time: u64, random: &mut Random) {
+        self.life += 1;
+        self.crash_in = None;
         let now = self.now(time);
-        let seed = random.bytes32();
+        self.seed = random.bytes32();
         let settings = (self.admission, self.limits);
-        self.node = make_node(self.secret, settings, self.floor, seed, now);
+        let kept = (&self.disk, self.suites.as_ref());
+        self.node = make_node(self.secret, settings, kept, self.seed, now);
+    }
+
+    /// Writes to the disk what an event asks for.
+    pub(crate) fn write(&mut self, event: &Event) {
+        self.disk.on_event(event);
+        self.stamped = self.stamped.max(self.disk.floor);
+    }
+
+    /// Whether it may have sent timestamps that are ahead of the right time by more than this.
+    pub(crate) fn stamped_ahead(&self, time: u64, by: Duration) -> bool {
+        let right = now_at(time, 0, 0).unix.as_duration() + by;
+        let limit = Tai64n::from_unix(UnixTime::from_duration(right));
+        self.stamped.is_some_and(|stamped| stamped > limit)
     }
 
     /// Adds a peer as the configuration has it, in place of one that is there.
@@ -155,6 +221,11 @@ impl Host {
         config.preshared_key = preshared_key(own, other, wanted.psk_epoch);
         config.persistent_keepalive = wanted.keepalive;
         config.allowed_ips = vec![lan_of(other)];
+        config.stock = wanted.terms.stock;
+        config.security = PeerSettings {
+            minimum: wanted.terms.minimum,
+            ..PeerSettings::default()
+        };
         let now = self.now(time);
         if let Some(old) = self.node.peer_by_id(&id) {
             self.node.remove_peer(old);

@@ -17,14 +17,21 @@
 
 mod attacker;
 mod check;
+mod disk;
 mod fault;
 mod host;
+mod levels;
 mod link;
 mod options;
 mod random;
 mod setup;
+mod spy;
+mod suite_fault;
+mod suites;
 mod trace;
 mod traffic;
+mod transitions;
+mod watch;
 mod world;
 
 pub use options::{Failure, Mutation, Options, Report, Rule};

@@ -16,6 +16,7 @@ fn parse() -> Option<(u64, u64, Options)> {
             "--seed" => seed = arguments.next()?.parse().ok()?,
             "--count" => count = arguments.next()?.parse().ok()?,
             "--trace" => options.trace = true,
+            "--control" => options.control = true,
             _ => return None,
         }
     }

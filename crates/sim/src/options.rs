@@ -14,6 +14,8 @@ pub struct Options {
     pub mutation: Option<Mutation>,
     /// Bytes that steer the first decisions, for a fuzzer; empty for none.
     pub script: Vec<u8>,
+    /// Whether most nodes run the control protocol, under policies that change. Default: none does.
+    pub control: bool,
     /// Virtual time with impairments, faults and attacks. Default: 100 s to 400 s by the seed.
     pub chaos: Option<Duration>,
 }
@@ -37,10 +39,15 @@ pub enum Mutation {
     LeaveLinkDown,
     /// A packet from outside the allowed IPs is handed over: [`Rule::SourceAllowed`].
     IgnoreAllowedIps,
+    /// A node lets data pass whatever the level: [`Rule::NothingBelowLevel`].
+    OpenGateEarly,
+    /// After healing nothing longer than a handshake message passes, so no exchange can end:
+    /// [`Rule::LevelReached`].
+    CutLongDatagrams,
 }
 
 impl Mutation {
-    /// All of them, with the rule that each breaks.
+    /// Those of every run, with the rule that each breaks.
     pub const ALL: [(Mutation, Rule); 8] = [
         (Mutation::DeliverTwice, Rule::DeliveredOnce),
         (Mutation::DamagePacket, Rule::Genuine),
@@ -51,9 +58,15 @@ impl Mutation {
         (Mutation::LeaveLinkDown, Rule::TrafficHeals),
         (Mutation::IgnoreAllowedIps, Rule::SourceAllowed),
     ];
+
+    /// Those that need [`Options::control`].
+    pub const CONTROL: [(Mutation, Rule); 2] = [
+        (Mutation::OpenGateEarly, Rule::NothingBelowLevel),
+        (Mutation::CutLongDatagrams, Rule::LevelReached),
+    ];
 }
 
-/// An invariant. All but the last three are checked at every step.
+/// An invariant. Those that speak of healing and quiet are checked then, the others at every step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// What is delivered was sent, unchanged, by the owner of the key it is attributed to.
@@ -82,6 +95,15 @@ pub enum Rule {
     TimersAdvance,
     /// After healing each packet arrives, both ways, under the newest preshared key.
     TrafficHeals,
+    /// No application byte leaves, and none is delivered, below the level that policies, promises
+    /// and lists demand.
+    NothingBelowLevel,
+    /// The spy can follow each handshake: a check that goes blind would find nothing.
+    SpyFollows,
+    /// No two live nodes that talk stay below their common level for more than 200 s.
+    LevelReached,
+    /// The control protocol moves as its model allows.
+    KnownTransition,
     /// When all has been quiet long enough, nothing is left of sessions and handshakes.
     StateFreed,
 }
@@ -91,6 +113,8 @@ pub enum Rule {
 pub struct Failure {
     /// The seed of the run.
     pub seed: u64,
+    /// Whether it was run with [`Options::control`].
+    pub control: bool,
     /// Virtual time since the start.
     pub at: Duration,
     /// Which invariant.
@@ -101,17 +125,19 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seed = self.seed;
+        let (option, variable) = match self.control {
+            true => ("--control ", "WIREMESH_SIM_CONTROL_SEED"),
+            false => ("", "WIREMESH_SIM_SEED"),
+        };
         write!(
             f,
-            "seed {} broke {:?} at {:.6} s: {}\n  \
-             again: cargo run -p wiremesh-sim -- --seed {} --trace\n  \
-             as a test: WIREMESH_SIM_SEED={} cargo test -p wiremesh-sim",
-            self.seed,
+            "seed {seed} broke {:?} at {:.6} s: {}\n  \
+             again: cargo run -p wiremesh-sim -- {option}--seed {seed} --trace\n  \
+             as a test: {variable}={seed} cargo test -p wiremesh-sim",
             self.rule,
             self.at.as_secs_f64(),
             self.detail,
-            self.seed,
-            self.seed
         )
     }
 }
@@ -141,4 +167,12 @@ pub struct Report {
     pub faults: u64,
     /// Handshakes completed, both sides counted.
     pub handshakes: u64,
+    /// Changes of policy at run time.
+    pub policy_changes: u64,
+    /// Ordered pairs of nodes with a level in common at the end, by level from L1.
+    pub levels: [u64; 3],
+    /// Ordered pairs that must not talk by their policies and promises.
+    pub closed: u64,
+    /// Exchanges that ended in a new preshared key, both sides counted.
+    pub agreements: u64,
 }

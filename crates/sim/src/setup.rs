@@ -5,10 +5,13 @@
 
 use crate::attacker::Attacker;
 use crate::check::Checker;
+use crate::disk::Disk;
 use crate::host::{Host, Wanted, make_node, now_at};
+use crate::levels::Terms;
 use crate::link::{Link, Profile, SECOND};
 use crate::options::Options;
 use crate::random::Random;
+use crate::suites::Theme;
 use crate::trace::Trace;
 use crate::world::{Action, Simulation};
 use std::collections::BTreeMap;
@@ -58,7 +61,8 @@ fn make_host(random: &mut Random, number: usize, fixed: bool) -> Host {
         _ => apart,
     };
     let now = now_at(0, instant_offset, wall_offset);
-    let node = make_node(secret, settings, None, random.bytes32(), now);
+    let seed = random.bytes32();
+    let node = make_node(secret, settings, (&Disk::default(), None), seed, now);
     Host {
         id: node.node_id(),
         node,
@@ -66,10 +70,16 @@ fn make_host(random: &mut Random, number: usize, fixed: bool) -> Host {
         address: address_of(number),
         fixed,
         life: 0,
-        floor: None,
+        disk: Disk::default(),
+        backup: None,
+        stamped: None,
+        seed,
+        suites: None,
+        crash_in: None,
         instant_offset,
         wall_offset,
         wall_offset_max: wall_offset,
+        wall_base: wall_offset,
         sleep: None,
         admission: settings.0,
         limits: settings.1,
@@ -96,6 +106,7 @@ fn introduce(random: &mut Random, hosts: &mut [Host], (a, b): (usize, usize), ke
         keepalive,
         present: true,
         stranger: false,
+        terms: Terms::default(),
     };
     let at_a = Wanted {
         present: !stranger,
@@ -111,7 +122,10 @@ fn introduce(random: &mut Random, hosts: &mut [Host], (a, b): (usize, usize), ke
 impl Simulation {
     pub(crate) fn new(seed: u64, options: &Options) -> Self {
         let mut random = Random::new(seed, options.script.clone());
-        let count = random.between(2, 6) as usize;
+        let count = match options.control {
+            true => random.between(2, 5) as usize,
+            false => random.between(2, 6) as usize,
+        };
         let fixed = random.between(1, count as u64 + 1) as usize;
         let mut hosts: Vec<Host> = (0..count)
             .map(|n| make_host(&mut random, n, n < fixed))
@@ -162,7 +176,14 @@ impl Simulation {
             attacks: 0,
             faults: 0,
             handshakes: 0,
+            policy_changes: 0,
+            agreements: 0,
+            theme: Theme::Anything,
+            watch: None,
         };
+        if options.control {
+            simulation.add_suites();
+        }
         simulation.begin();
         simulation
     }

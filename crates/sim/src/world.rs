@@ -10,10 +10,13 @@ use crate::link::{Link, MS, SECOND};
 use crate::options::{Failure, Mutation, Options, Report, Rule};
 use crate::random::Random;
 use crate::setup::{HEALING, WINDOW};
+use crate::suites::Theme;
 use crate::trace::{Note, Trace};
+use crate::watch::Watch;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+use wiremesh_control::Phase;
 use wiremesh_core::{Event, PeerConfig, Transmit};
 use wiremesh_wire::NodeId;
 
@@ -71,6 +74,11 @@ pub struct Simulation {
     pub(crate) attacks: u64,
     pub(crate) faults: u64,
     pub(crate) handshakes: u64,
+    pub(crate) policy_changes: u64,
+    pub(crate) agreements: u64,
+    pub(crate) theme: Theme,
+    /// There in a run of the control protocol.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl Simulation {
@@ -87,6 +95,7 @@ impl Simulation {
             Ok(()) => Ok(simulation.report()),
             Err((rule, detail)) => Err(Box::new(Failure {
                 seed,
+                control: options.control,
                 at: Duration::from_nanos(simulation.time),
                 rule,
                 detail,
@@ -95,6 +104,7 @@ impl Simulation {
     }
 
     fn report(&self) -> Report {
+        let (levels, closed) = self.count_levels();
         Report {
             seed: self.seed,
             trace_hash: self.trace.finish(),
@@ -106,6 +116,10 @@ impl Simulation {
             attacks: self.attacks,
             faults: self.faults,
             handshakes: self.handshakes,
+            policy_changes: self.policy_changes,
+            levels,
+            closed,
+            agreements: self.agreements,
         }
     }
 
@@ -124,7 +138,7 @@ impl Simulation {
     }
 
     /// Every ordered pair of hosts that have something to say to each other.
-    fn pairs(&self) -> Vec<(usize, usize)> {
+    pub(crate) fn pairs(&self) -> Vec<(usize, usize)> {
         let of = |(host, h): (usize, &Host)| -> Vec<(usize, usize)> {
             h.wanted.keys().map(|other| (host, *other)).collect()
         };
@@ -146,6 +160,7 @@ impl Simulation {
                 self.run_until(self.time + gap)?;
             }
             self.run_until(self.time + SECOND)?;
+            self.check_levels(pairs)?;
         }
         Ok(numbers)
     }
@@ -248,6 +263,9 @@ impl Simulation {
         if let Some(received) = received {
             let peer = host.node.node_id_of(received.peer);
             let peer = peer.ok_or((Rule::Genuine, "a packet of a removed peer".to_string()))?;
+            if let (Some(watch), Some(from)) = (&self.watch, self.checker.host_of(&peer)) {
+                watch.on_delivered(number, from, self.time, &bytes)?;
+            }
             self.deliver(number, peer, &mut buffer[received.packet])?;
         }
         self.drain(number)?;
@@ -269,24 +287,29 @@ impl Simulation {
         self.checker.on_received(host, peer, packet)
     }
 
-    /// Takes everything out of a node.
+    /// Takes everything out of a node; it may crash in between.
     pub(crate) fn drain(&mut self, host: usize) -> Check {
+        self.watch_step(host);
         loop {
             while let Some(event) = self.hosts[host].node.poll_event() {
-                self.on_event(host, event);
+                if self.hosts[host].crashes_now() {
+                    return self.restart(host);
+                }
+                self.on_event(host, event)?;
             }
             match self.hosts[host].node.poll_transmit() {
+                Some(_) if self.hosts[host].crashes_now() => return self.restart(host),
                 Some(transmit) => self.on_transmit(host, transmit)?,
                 None => return Ok(()),
             }
         }
     }
 
-    fn on_event(&mut self, host: usize, event: Event) {
+    fn on_event(&mut self, host: usize, event: Event) -> Check {
         self.trace
             .note(self.time, host, Note::Said(format_args!("{event:?}")));
+        self.hosts[host].write(&event);
         match event {
-            Event::ReserveTimestamps(floor) => self.hosts[host].floor = Some(floor),
             Event::SessionEstablished { .. } => self.handshakes += 1,
             Event::AdmissionRequested { node_id, .. } => {
                 let delay = self.random.below(5 * SECOND);
@@ -298,8 +321,25 @@ impl Simulation {
                     },
                 );
             }
+            Event::ControlMoved {
+                role,
+                from,
+                event,
+                to,
+                ..
+            } => {
+                self.agreements += u64::from(
+                    from != to
+                        && matches!(
+                            to,
+                            Phase::Set | Phase::RotateSet | Phase::Switch | Phase::RotateSwitch
+                        ),
+                );
+                Watch::on_moved(host, role, (from, event, to))?;
+            }
             _ => (),
         }
+        Ok(())
     }
 
     /// The application answers a stranger; sometimes it does not.
@@ -337,6 +377,7 @@ impl Simulation {
                 .on_sent(number, host, now, path.remote, &datagram)?;
         }
         let from = host.address;
+        self.watch_sent(number, &datagram)?;
         self.attacker
             .capture(&mut self.random, (from, path.remote), &datagram);
         self.carry(number, path.remote, datagram);
