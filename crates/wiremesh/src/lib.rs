@@ -29,6 +29,12 @@
 //! ```
 //!
 //! Everything runs on tokio. A connection's peer is the tunnel's key: [`Connection::peer`].
+//!
+//! Two nodes agree on a post-quantum key by themselves, and no application data flows before: level
+//! L2, X25519 and ML-KEM-768 together. What is recorded today stays secret from tomorrow's quantum
+//! computer; who may connect is still proven by X25519 alone, unless both have turned L3 on.
+//! [`Connection::security`] tells, [`Node::require`] demands, [`NodeBuilder::security`] and
+//! [`Node::set_policy`] decide. A peer that the operator names as stock WireGuard is L1.
 #![forbid(unsafe_code)]
 
 mod accept;

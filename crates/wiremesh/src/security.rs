@@ -6,6 +6,7 @@
 use crate::connection::Connection;
 use crate::node::Node;
 use crate::peer::Peer;
+use crate::status::Refusal;
 use crate::tunnel::{State, Tunnel};
 use std::collections::HashMap;
 use std::fmt;
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wiremesh_control::{Level, SuiteId, WaitReason};
 use wiremesh_core::{PeerKey, PeerSecurity};
 use wiremesh_wire::{NodeId, Now};
+
+/// How often somebody who waits looks by itself: a refusal alone wakes nobody.
+const LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
 
 /// What protects the traffic with a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +153,30 @@ impl Tunnel {
             state
                 .reached
                 .note(id, security.suite.filter(|_| open.is_some()));
+            note_refusal(state, now, (id, peer), &security);
         }
         self.security_changed.notify_waiters();
+    }
+}
+
+/// A stranger with which no level is reached is gone soon, and its status with it: what remains is
+/// a refusal.
+fn note_refusal(state: &mut State, now: Now, (id, key): (NodeId, PeerKey), peer: &PeerSecurity) {
+    let Some((reason, _)) = peer.waiting.filter(|(reason, _)| is_refusal(reason)) else {
+        return;
+    };
+    // What the application refused is noted with its own words.
+    let asked = matches!(reason, WaitReason::NotAdmitted);
+    if asked || !state.is_stranger(now, &id) {
+        return;
+    }
+    if let Some(path) = state.engine.path_of(key) {
+        state.refusals.add(Refusal {
+            node_id: id,
+            source: path.remote,
+            time: SystemTime::now(),
+            reason: reason.to_string(),
+        });
     }
 }
 
@@ -188,9 +214,11 @@ impl Node {
                 Look::Waiting(now) => now,
             };
             let left = waited.saturating_sub(began.elapsed());
-            if tokio::time::timeout(left, changed).await.is_err() {
+            if left.is_zero() {
                 return Err(SecurityError::Timeout { reason, waited });
             }
+            // Either is a reason to look again.
+            let _ = tokio::time::timeout(left.min(LOOKED_AT_EVERY), changed).await;
         }
     }
 
