@@ -204,6 +204,7 @@ struct InSlot {
 pub struct Machine {
     peer: NodeId,
     role: Role,
+    plane: Plane,
     settings: PeerSettings,
     pin: Pin,
     record: Option<Box<SignedRecord>>,
@@ -260,6 +261,7 @@ impl Machine {
         Self {
             peer,
             role: Role::of(&local.node_id(), &peer),
+            plane: local.plane(),
             settings,
             pin,
             record: None,
@@ -325,11 +327,11 @@ impl Machine {
 
     /// One more session under the key in the slot.
     fn on_session_again(&mut self, cx: &mut Context<'_>) {
-        if self.waits_for_handshake(cx) && self.is_exchange_time_over(cx) {
+        if self.waits_for_handshake() && self.is_exchange_time_over(cx) {
             // DONE is missing because FIN never arrived: the peer has the key before.
             self.exchange = Exchange::None;
         }
-        if self.role == Role::B && cx.local.plane() == Plane::Kernel && !self.confirmed {
+        if self.role == Role::B && self.plane == Plane::Kernel && !self.confirmed {
             // It was told to drop what it had when A had done so.
             self.confirmed = true;
             self.settled(cx);
@@ -355,7 +357,7 @@ impl Machine {
             self.install(cx, agreement);
         }
         cx.out.push(Output::Settle);
-        let seen_by_both = self.both_tell_sessions(cx);
+        let seen_by_both = self.both_tell_sessions();
         self.confirmed |= seen_by_both || self.role == Role::B || !self.urgent;
         match core::mem::replace(&mut self.exchange, Exchange::None) {
             Exchange::Finished(agreement, _)
@@ -396,7 +398,7 @@ impl Machine {
             }
             Role::A => {}
             // The kernel may still hold a session under the boot key: let go of it.
-            Role::B if cx.local.plane() == Plane::Kernel && !self.is_pure(cx) => {
+            Role::B if self.plane == Plane::Kernel && !self.is_pure(cx) => {
                 self.replaced = true;
                 cx.out.push(Output::Handshake);
             }
@@ -573,6 +575,12 @@ impl Machine {
             true => machine.let_in(cx),
             false => machine.turn_away(cx),
         });
+    }
+
+    /// Whether the application has yet to answer about this stranger.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.admission == Admission::Asked
     }
 
     fn let_in(&mut self, cx: &mut Context<'_>) {

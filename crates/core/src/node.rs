@@ -23,7 +23,7 @@ use crate::psk_slots::PskSlots;
 use crate::status::{PeerState, PeerStatus};
 use admission::PendingAdmission;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::ops::Range;
@@ -82,6 +82,8 @@ pub struct Node {
     shared: Shared,
     pending_admissions: BTreeMap<NodeId, PendingAdmission>,
     provisional_peers: u32,
+    /// Those who need a proof, oldest first; some may be gone.
+    strangers: VecDeque<PeerKey>,
 }
 
 /// Most places that an initiation is sent to at once.
@@ -154,6 +156,7 @@ impl Node {
             peers: Peers::default(),
             pending_admissions: BTreeMap::new(),
             provisional_peers: 0,
+            strangers: VecDeque::new(),
         })
     }
 

@@ -2,15 +2,18 @@
 //!
 //! A stranger that is refused leaves no state and gets no answer. One that is let in is
 //! provisional: bounded in number, gone with its last session, and gone after 10 s unless it shows
-//! that it received our response (a replayed initiation never does).
+//! that it received our response (a replayed initiation never does). Where a proof is needed, a full
+//! table makes room by the oldest stranger that has not shown one: whoever fills it with handshakes
+//! must do so faster than an honest newcomer needs for four round trips.
 
 use super::Node;
 use crate::config::{AddPeerError, Admission, Path, PeerConfig};
 use crate::counters::DropReason;
 use crate::event::Event;
-use crate::peer::{PeerKey, Provisional};
+use crate::peer::{Peer, PeerKey, Provisional};
 use alloc::vec::Vec;
 use core::time::Duration;
+use wiremesh_control::machine::Machine;
 use wiremesh_noise::{AuthenticatedInitiation, OpenedInitiation, RemoteIdentity};
 use wiremesh_wire::{Instant, NodeId, Now};
 
@@ -33,8 +36,9 @@ impl Node {
         let with_proof = self.shared.suites.is_some();
         let room = match self.shared.admission {
             Admission::Proof { pending_max } if with_proof => {
-                self.provisional_peers < pending_max
-                    && self.peers.by_id.len() < self.shared.limits.peers_max as usize
+                let full = self.provisional_peers >= pending_max
+                    || self.peers.by_id.len() >= self.shared.limits.peers_max as usize;
+                !full || self.replaceable_stranger().is_some()
             }
             Admission::AllowList | Admission::Proof { .. } => {
                 self.shared.push_event(Event::Refused { node_id, path });
@@ -59,7 +63,13 @@ impl Node {
         if let Admission::Ask { .. } = self.shared.admission {
             return self.ask(now, path, node_id, initiation);
         }
-        let needs_proof = matches!(self.shared.admission, Admission::Proof { .. });
+        let needs_proof = match self.shared.admission {
+            Admission::Proof { pending_max } => {
+                self.make_room_for_stranger(pending_max);
+                true
+            }
+            _ => false,
+        };
         let mut config = PeerConfig::new(node_id);
         config.security.needs_admission = needs_proof;
         let Ok(key) = self.insert_peer(now, config, remote) else {
@@ -70,11 +80,39 @@ impl Node {
             return;
         };
         peer.provisional = Some(Provisional::UnconfirmedUntil(now.instant + PATIENCE));
-        if !needs_proof {
+        if needs_proof {
+            self.strangers.push_back(key);
+        } else {
             self.shared
                 .push_event(Event::PeerAdmitted { peer: key, node_id });
         }
         self.shared.accept_initiation(now, path, peer, &initiation);
+    }
+
+    /// The stranger that goes first when there is no room: the oldest about which the application
+    /// was not asked. Not those first that have yet to confirm: a flood would then take each
+    /// newcomer before its second packet.
+    fn replaceable_stranger(&self) -> Option<PeerKey> {
+        let replaceable = |peer: &Peer| {
+            let asked = peer.machine.as_deref().is_some_and(Machine::is_asked);
+            peer.provisional.is_some() && !asked
+        };
+        let mut keys = self.strangers.iter().copied();
+        keys.find(|key| self.peers.peek(*key).is_some_and(replaceable))
+    }
+
+    fn make_room_for_stranger(&mut self, pending_max: u32) {
+        let full = self.provisional_peers >= pending_max
+            || self.peers.by_id.len() >= self.shared.limits.peers_max as usize;
+        if let Some(key) = self.replaceable_stranger().filter(|_| full) {
+            self.remove_peer(key);
+            self.shared.counters.drop_for(DropReason::LimitReached);
+        }
+        if self.strangers.len() > 2 * pending_max as usize {
+            let peers = &self.peers;
+            let waits = |key: &PeerKey| peers.peek(*key).is_some_and(|p| p.provisional.is_some());
+            self.strangers.retain(waits);
+        }
     }
 
     fn ask(&mut self, now: Now, path: Path, node_id: NodeId, initiation: AuthenticatedInitiation) {
