@@ -249,6 +249,10 @@ impl Simulation {
         if self.options.mutation == Some(Mutation::CutLongDatagrams) {
             let links = self.links.values_mut();
             links.for_each(|link| link.profile.mtu_bytes = 1_000);
+            // What is agreed would last.
+            for host in 0..self.hosts.len() {
+                self.restart(host)?;
+            }
         }
         if let Some(watch) = &mut self.watch {
             watch.on_healed();

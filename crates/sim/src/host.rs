@@ -213,6 +213,14 @@ impl Host {
         self.stamped.is_some_and(|stamped| stamped > limit)
     }
 
+    /// What the operator says of another host.
+    pub(crate) fn settings_for(&self, other: usize) -> PeerSettings {
+        PeerSettings {
+            minimum: self.wanted.get(&other).and_then(|w| w.terms.minimum),
+            ..PeerSettings::default()
+        }
+    }
+
     /// Adds a peer as the configuration has it, in place of one that is there.
     pub(crate) fn add_peer(&mut self, time: u64, own: usize, other: usize, id: NodeId) {
         let wanted = &self.wanted[&other];
@@ -222,10 +230,7 @@ impl Host {
         config.persistent_keepalive = wanted.keepalive;
         config.allowed_ips = vec![lan_of(other)];
         config.stock = wanted.terms.stock;
-        config.security = PeerSettings {
-            minimum: wanted.terms.minimum,
-            ..PeerSettings::default()
-        };
+        config.security = self.settings_for(other);
         let now = self.now(time);
         if let Some(old) = self.node.peer_by_id(&id) {
             self.node.remove_peer(old);

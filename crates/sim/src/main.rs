@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 use wiremesh_sim::{Options, Simulation};
 
-const USAGE: &str = "usage: wiremesh-sim [--seed N] [--count N] [--trace]
+const USAGE: &str = "usage: wiremesh-sim [--control] [--seed N] [--seeds N] [--trace]
+  --control   with the control protocol, under a spy
   --seed N    the first seed (default 0)
-  --count N   how many seeds from there (default 1)
+  --seeds N   how many seeds from there (default 1)
   --trace     print everything that happens";
 
 fn parse() -> Option<(u64, u64, Options)> {
@@ -14,7 +15,7 @@ fn parse() -> Option<(u64, u64, Options)> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--seed" => seed = arguments.next()?.parse().ok()?,
-            "--count" => count = arguments.next()?.parse().ok()?,
+            "--seeds" => count = arguments.next()?.parse().ok()?,
             "--trace" => options.trace = true,
             "--control" => options.control = true,
             _ => return None,

@@ -53,7 +53,7 @@ pub(crate) fn random_policy(
     let policy = Policy {
         minimum,
         stage,
-        static_kem: static_kem && random.permille(700),
+        static_kem: static_kem && random.permille(850),
     };
     match policy.suites() {
         Ok(_) => policy,
@@ -76,14 +76,14 @@ impl Simulation {
             1 => Duration::from_secs(random.between(60, 240)),
             _ => Duration::from_secs(900),
         };
-        let statics = random.permille(300);
+        let statics = random.permille(450);
         for host in &mut self.hosts {
             // Records hold for hours, so clocks that are years apart are for their operators.
             host.wall_offset = random.below(6 * SECOND) as i64 - 3 * SECOND as i64;
             host.wall_base = host.wall_offset;
             let mut kem_seed = [0; 64];
             random.fill(&mut kem_seed);
-            let has_static = statics && random.permille(800);
+            let has_static = statics && random.permille(900);
             let policy = random_policy(random, self.theme, has_static, 0);
             host.suites = random.permille(880).then_some(SuiteSettings {
                 policy,

@@ -349,8 +349,14 @@ impl Simulation {
         match welcome {
             Some(other) if self.random.permille(900) => {
                 let now = self.hosts[host].now(self.time);
+                let security = self.hosts[host].settings_for(other);
                 let node = &mut self.hosts[host].node;
-                if node.admit(now, PeerConfig::new(*asked)).is_ok() {
+                let config = PeerConfig {
+                    security: security.clone(),
+                    ..PeerConfig::new(*asked)
+                };
+                if let Ok(key) = node.admit(now, config) {
+                    node.set_peer_settings(now, key, security);
                     self.checker.on_peer_added(host, other, None);
                 }
             }

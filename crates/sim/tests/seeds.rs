@@ -2,37 +2,11 @@
 //! trace on standard output; `WIREMESH_SIM_SEEDS=N` runs so many instead of a thousand.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use wiremesh_sim::{Failure, Mutation, Options, Report, Rule, Simulation};
+#[path = "support/seeds.rs"]
+mod support;
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-fn run_all(count: u64) -> (Vec<Report>, Vec<Failure>) {
-    let next = AtomicU64::new(0);
-    let work = || {
-        let (mut reports, mut failures) = (Vec::new(), Vec::new());
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= count {
-                return (reports, failures);
-            }
-            match Simulation::run(seed, &Options::default()) {
-                Ok(report) => reports.push(report),
-                Err(failure) => failures.push(*failure),
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(work);
-        let (mut reports, mut failures) = work();
-        let (more, worse) = other.join().unwrap();
-        reports.extend(more);
-        failures.extend(worse);
-        (reports, failures)
-    })
-}
+use support::{number, run_all};
+use wiremesh_sim::{Mutation, Options, Report, Rule, Simulation};
 
 #[test]
 fn every_invariant_holds_for_a_thousand_seeds() {
@@ -47,7 +21,7 @@ fn every_invariant_holds_for_a_thousand_seeds() {
         return;
     }
     let count = number("WIREMESH_SIM_SEEDS").unwrap_or(1_000);
-    let (reports, failures) = run_all(count);
+    let (reports, failures) = run_all(count, &Options::default());
     failures.iter().for_each(|failure| println!("{failure}"));
     assert!(
         failures.is_empty(),
