@@ -694,8 +694,8 @@ impl Machine {
         event: &'static str,
         input: impl FnOnce(&mut Self, &mut Context<'_>),
     ) {
-        let (role, from) = (self.role, self.phase());
         self.open = cx.open_session;
+        let (role, from) = (self.role, self.phase());
         input(self, cx);
         let to = self.phase();
         cx.out.push(Output::Moved {
