@@ -27,8 +27,10 @@ pub const KNOCKS_WITHIN: Duration = Duration::from_secs(20);
 pub const INITIATION_BYTES: u64 = 148;
 /// The bytes of a response and of a keepalive: neither is answered.
 const UNANSWERED_BYTES: [u64; 3] = [92, 32, 92 + 32];
-/// While DONE is missing in a rotation, A puts the other key into the slot this often.
-pub const ALTERNATE_EVERY: Duration = Duration::from_secs(8);
+/// While DONE is missing in a rotation, A puts the other key into the slot this often. An engine
+/// answers initiations under one of three keys in turn, and the kernel makes one every 5 s, so that
+/// each key has to stay for longer than three.
+pub const ALTERNATE_EVERY: Duration = Duration::from_secs(16);
 /// A handshake that is seen this soon after the slot changed may be of the key before.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(2);
 /// A session of this age carries nothing any more (`REJECT_AFTER_TIME`).
@@ -162,7 +164,13 @@ impl KernelPeer {
         random: &mut dyn Random,
         payload: &[u8],
     ) {
-        self.run(local, now, random, |m, cx| m.handle_frame(cx, payload));
+        let reached = self.is_level_reached();
+        self.run(local, now, random, |m, cx| {
+            // It came through a session, seen already or not.
+            cx.any_session = true;
+            cx.open_session = reached;
+            m.handle_frame(cx, payload);
+        });
     }
 
     /// The node's policy changed.

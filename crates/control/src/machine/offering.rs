@@ -144,7 +144,7 @@ impl Machine {
             self.urgent = self.is_switch_urgent(cx, slot.level);
             cx.out.push(Output::Candidate(slot));
             // The kernel holds one key only, and has it in the slot when DONE has come.
-            if self.urgent && self.both_tell_sessions(cx) {
+            if self.urgent && self.both_tell_sessions() {
                 cx.out.push(Output::Handshake);
             }
         }
@@ -155,7 +155,7 @@ impl Machine {
     /// does not, nor does a peer that has lost its key, nor a kernel that may not be open yet.
     pub(super) fn is_switch_urgent(&self, cx: &Context<'_>, level: Level) -> bool {
         let before = self.slot.and_then(|slot| slot.suite.level());
-        let unsure = !self.confirmed && !self.both_tell_sessions(cx);
+        let unsure = !self.confirmed && !self.both_tell_sessions();
         !cx.open_session || self.peer_lost_key || before < Some(level) || unsure
     }
 

@@ -1,7 +1,8 @@
 //! Deadlines: repetition, giving up, trying again, rotation.
 
 use super::{
-    ADMISSION_TIME, Admission, Context, EXCHANGE_TIME, Exchange, InSlot, Machine, Output, WaitReason,
+    ADMISSION_TIME, Admission, Context, EXCHANGE_TIME, Exchange, InSlot, Machine, Output,
+    WaitReason,
 };
 use crate::exchange::Role;
 use crate::local::Plane;
@@ -17,6 +18,7 @@ impl Machine {
     pub fn next_deadline(&self) -> Option<Instant> {
         let exchange = match &self.exchange {
             Exchange::None => None,
+            Exchange::Finished(_, message) if self.waits_for_handshake() => message.next_at(),
             Exchange::KeyWanted(message)
             | Exchange::Offered(_, message)
             | Exchange::Finished(_, message)
@@ -49,7 +51,7 @@ impl Machine {
         let may_end = match &self.exchange {
             Exchange::None => false,
             Exchange::Switch(_) | Exchange::Set(_) => self.urgent,
-            _ => !self.waits_for_handshake(cx),
+            _ => !self.waits_for_handshake(),
         };
         if over && may_end {
             self.step(cx, "timeout", Self::on_exchange_over);
@@ -100,7 +102,7 @@ impl Machine {
                 self.urgent = false;
                 self.retry_later(cx);
             }
-            Exchange::Live(..) if self.confirmed || cx.local.plane() == Plane::Engine => {}
+            Exchange::Live(..) if self.confirmed || self.plane == Plane::Engine => {}
             // Nobody has proven to have sent that OFFER, and we lack nothing.
             Exchange::Replied(..) if self.is_reached(cx.local) && cx.open_session => {}
             Exchange::None => {}
@@ -108,11 +110,11 @@ impl Machine {
         }
     }
 
-    /// A rotation without DONE, in the kernel: the next handshake shows which key the peer has, and
-    /// no third one may come before.
-    pub(super) fn waits_for_handshake(&self, cx: &Context<'_>) -> bool {
+    /// A rotation without DONE, with a kernel: the next handshake shows which key the one slot
+    /// holds, and no third key may come before.
+    pub(super) fn waits_for_handshake(&self) -> bool {
         let finished = matches!(self.exchange, Exchange::Finished(..));
-        finished && !self.urgent && cx.local.plane() == Plane::Kernel
+        finished && !self.urgent && !self.both_tell_sessions()
     }
 
     pub(super) fn is_exchange_time_over(&self, cx: &Context<'_>) -> bool {
@@ -120,8 +122,8 @@ impl Machine {
     }
 
     /// Whether both ends see by themselves which key made a session.
-    pub(super) fn both_tell_sessions(&self, cx: &Context<'_>) -> bool {
-        self.peer_has_session_gate && cx.local.plane() == Plane::Engine
+    pub(super) fn both_tell_sessions(&self) -> bool {
+        self.peer_has_session_gate && self.plane == Plane::Engine
     }
 
     /// The peer's control protocol is silent; that alone opens nothing.
