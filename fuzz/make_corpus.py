@@ -2,7 +2,8 @@
 """Writes the first inputs of the fuzz targets: python3 fuzz/make_corpus.py
 
 Each is a small valid case, from which libFuzzer goes on. It shares no code with what it feeds.
-The inputs of `node`, `quic_handshake` and `simulation` are programs: see `fuzz/src/TARGET.rs`.
+The inputs of `node`, `quic_handshake`, `simulation` and `control_machine` are programs, as are some
+of `control_messages`: see `fuzz/src/TARGET.rs`.
 Files that a search found and that were added by hand have other names and stay.
 """
 
@@ -189,6 +190,23 @@ def nodes():
         keepalive=b"\0" + session + bytes([11, 0x42, 9, 0, 4, 0, 0, 0, 12, 0, 4, 1, 9, 0, 4]),
         junk=b"\2" + bytes([10, 9, 8, 1, 0, 0, 0, 1, 2, 3, 4, 10, 9, 8, 4, 0, 0, 0, 1, 2, 3, 4]),
     )
+    # +32 the control protocol, with a policy for each node; +64 a stranger needs a proof.
+    both, l2, old, new, static = 2, 10, 0, 3, 14
+    talk = bytes([2] * 30)
+    policies = lambda *four: bytes(four)
+    write(
+        "node",
+        control=b"\x20" + policies(l2, l2, l2, l2) + bytes([one | 7, 0]) + talk + packet,
+        control_static=b"\x20" + policies(static, static, l2, l2) + bytes([one | 7, 0]) + talk * 3 + packet,
+        control_old=b"\x20" + policies(both, old, old, new) + bytes([one | 7, 0]) + talk + packet,
+        control_upgrade=b"\x20" + policies(old, old, l2, l2) + bytes([one | 7, 0]) + talk + packet
+        + bytes([11, 0x46, both]) + talk + bytes([one | 11, 6, both]) + talk + packet + bytes([11, 0x46, new]) + talk,
+        control_stranger=b"\x60" + policies(l2, l2, l2, l2) + bytes([two | 7, 0]) + talk * 2 + bytes([two | 5, 0, 0, 0]),
+        control_restart=b"\x20" + policies(l2, l2, l2, l2) + bytes([one | 7, 0]) + talk + packet
+        + bytes([14, 1, 7, 1]) + talk + packet + bytes([one | 14, 1, 7, 1]) + talk * 2 + packet,
+        control_rotation=b"\x20" + policies(l2, l2, l2, l2) + bytes([one | 7, 0]) + talk + packet
+        + (bytes([9, 0x98, 0x3A]) + packet + talk) * 2,
+    )
 
 
 def simulations():
@@ -263,6 +281,113 @@ PersistentKeepalive = 25
     )
 
 
+def suite_list(suites):
+    return bytes([len(suites)]) + b"".join(struct.pack(">H", suite) for suite in suites)
+
+
+def tlv(kind, value):
+    return struct.pack(">BH", kind, len(value)) + value
+
+
+def record(level=1, suites=(2, 1), fields=b"", hash_of_key=bytes(32)):
+    """Everything before the signature."""
+    times = struct.pack(">QQQ", 1_700_000_000, 1_700_000_000, 1_700_086_400)
+    return b"\1" + bytes(32) + times + struct.pack(">HB", level, 1) + hash_of_key + suite_list(suites) + fields
+
+
+def control_messages():
+    ek, ct, share = counting(1184), counting(1088), counting(32)
+    network = tlv(2, bytes(8))
+    signed = record() + bytes(64)
+    head = lambda suites, level=1: struct.pack(">H", level) + suite_list(suites) + struct.pack(">Q", 7) + bytes(32)
+    nonce_and_epoch = counting(16) + struct.pack(">I", 1)
+    offer = nonce_and_epoch + head([2, 1]) + b"\1" + share
+    offer_static = nonce_and_epoch + head([3, 2, 0x1A2A, 1], 3) + b"\3" + share
+    reply = counting(16) + head([2, 1]) + b"\0\2" + b"\1" + share
+    reply_static = counting(16) + head([3, 2]) + b"\0\3" + b"\3" + share
+    block = lambda data: bytes([len(data)]) + data
+    tlvs = network + tlv(1, signed)
+    # Frames: 0 built from how, total and number, or 1 a block; a time is in front of each.
+    built = lambda how, total, number, time=0: bytes([how, time]) + struct.pack("<H", total) + bytes([number])
+    raw = b"\1\1\0\1" + bytes(8) + b"\0\0\0\0"
+    write(
+        "control_messages",
+        frames=b"\0" + built(0, 2100, 0) + built(0, 2100, 1) + built(0, 2100, 2),
+        frames_reversed=b"\0" + built(0, 3000, 2) + built(0, 3000, 1) + built(0, 3000, 0),
+        frames_largest=b"\0" + b"".join(built(0, 8192, n) for n in range(8)),
+        frames_of_two=b"\0" + built(0, 2000, 0) + built(8, 2000, 0) + built(0, 2000, 1) + built(8, 2000, 1),
+        frames_twice=b"\0" + built(0, 2000, 0) * 2 + built(0, 2000, 1),
+        frames_inconsistent=b"\0" + built(0, 2000, 0) + built(0, 2001, 1) + built(0, 2000, 1),
+        frames_late=b"\0" + built(0, 2000, 0) + built(0, 2000, 1, 157),
+        frames_beyond=b"\0" + built(2, 8193, 8) + built(2, 100, 1),
+        frames_damaged=b"\0" + built(0x80, 900, 0) + b"\x0c\1" + b"\1\0" + block(raw),
+        record=b"\1" + record(),
+        record_fields=b"\1" + record(fields=tlv(1, counting(18)) + tlv(2, NODE_ID) + tlv(200, b"")),
+        record_static=b"\1" + record(3, (3, 2, 1), hash_of_key=NODE_ID),
+        record_unknown_suites=b"\1" + record(2, range(256, 272)),
+        record_field_twice=b"\1" + record(fields=tlv(9, b"a") + tlv(9, b"b")),
+        record_unsigned=b"\2" + signed,
+        offer=bytes([16 + 2]) + offer + ek + tlvs,
+        reply=bytes([16 + 3]) + reply + ct + tlvs + counting(96),
+        fin=bytes([16 + 4]) + counting(96),
+        live=bytes([16 + 6]) + counting(36),
+        abort=bytes([16 + 7]) + struct.pack(">HHB", 2, 2, 0),
+        abort_with_mac=bytes([16 + 7]) + struct.pack(">HHB", 3, 2, 1) + counting(32) + tlv(1, signed),
+        key=bytes([16 + 9]) + struct.pack(">H", len(signed)) + signed,
+        offer_filled=bytes([32]) + block(offer) + b"\0" + tlvs,
+        offer_filled_static=bytes([32]) + block(offer_static) + b"\3" + struct.pack("<H", 4096) + tlvs + tlv(77, b"?"),
+        reply_filled=bytes([33]) + block(reply) + b"\0" + tlvs,
+        reply_filled_static=bytes([33]) + block(reply_static) + b"\3" + struct.pack("<H", 4097) + tlvs,
+        key_filled=bytes([34]) + block(struct.pack(">H", len(signed)) + signed),
+    )
+
+
+def control_machines():
+    # Policies: stage (0 old, 1 prefer old, 2 both, 3 new) + 4 static key + 8 or 16 minimum L2, L3.
+    # Settings: 1 and 4 A and B need a proof, 2 and 8 a minimum; 16 busy, 32 meet, 64 converge.
+    # Operations: 0 deliver, 1 lose, 2 repeat, 3 later, 4 settle, 5 handshake, 6 and 7 time, 8 crash,
+    # 9 policy, 10 repeat a message, 11 a new one, 12 the owner, 13 forged session, 14 a rogue,
+    # 15 a frame; plus 16 times how, plus 0x80 for B.
+    both, default, old, new, static, l3 = 2, 10, 0, 3, 14, 22
+    b, settle, handshake = 0x80, b"\4", b"\5"
+    a_minute = bytes([7]) + struct.pack("<H", 600)
+    lies = bytes([1, 2, 1, 1, 1, 0])
+    write(
+        "control_machine",
+        up=bytes([default, default, 0x70]),
+        step_by_step=bytes([default, default, 0]) + handshake + b"\0" * 16,
+        static_keys=bytes([static, static, 0x70]),
+        static_of_one=bytes([static, default, 0x70]),
+        l3_demanded=bytes([l3, l3, 0x70]),
+        old=bytes([both, old, 0x70]),
+        refused=bytes([new, old, 0x70]),
+        rotation=bytes([default, default, 0x70]) + a_minute * 18,
+        lost_fin=bytes([default, default, 0x50]) + handshake + b"\0\0\0\0\0\1\1" + bytes([6, 20]) + settle,
+        stages=bytes([old, old, 0x70])
+        + bytes([9, both, 4, b | 9, both, 4, 9, old, 4, 9, both, 4, b | 9, new, 4, 9, new, 4]),
+        crash_of_a=bytes([default, default, 0x70, 8, default]) + a_minute,
+        crash_of_b=bytes([default, default, 0x70, b | 8, default]) + a_minute,
+        replayed=bytes([default, default, 0x60]) + b"".join(bytes([b * (n & 1) | 10, n]) for n in range(12)),
+        tampered=bytes([default, default, 0x60])
+        + b"".join(bytes([b * (n & 1) | 0x1A, n, 40, 0, 1]) for n in range(8)),
+        other_type=bytes([default, default, 0x60]) + b"".join(bytes([0x6A, 1, n]) for n in range(9)),
+        forged_session=bytes([both, both, 0x70, 13, b | 13, 4]) + a_minute,
+        forged_offer=bytes([both, both, 0x60, b | 0x1B, 1]) + lies + settle,
+        forged_abort=bytes([default, default, 0]) + handshake + b"\0\0\x1B\6\5\0\2\0\2\0" + settle,
+        rogue_a=bytes([both, both, 0x60, 0x1E]) + lies + settle,
+        rogue_a_signs_l1=bytes([both, both, 0x60, 0x1E, 1, 1, 1, 1, 1, 0]) + settle,
+        rogue_b=bytes([both, both, 0]) + handshake + bytes([0, b | 14, 0, 1, 2]) + settle,
+        stranger_to_a=bytes([default, default, 0x71, 12, 4]),
+        stranger_to_b=bytes([default, default, 0x74, b | 12, 4]),
+        stranger_refused=bytes([default, default, 0x34, b | 0x1C, 4]),
+        minimum=bytes([both, both, 0x7A, 0x2C, 2, 0, 4, b | 0x2C, 1, 0, 4]),
+        old_record=bytes([both, both, 0x70, b | 9, new, 4, 0x3C, 0, 0x3C, 1, b | 9, both, 4]),
+        pin_lowered=bytes([both, new, 0x70, b | 9, both, 0x4C, 0, 4]),
+        clocks=bytes([static, static, 0x50, 0x5C, 0, 0x7F]) + handshake + settle,
+        deaf=bytes([default, default, 0x70, 0x6C, 1, b | 0x6C, 1]) + a_minute * 4,
+    )
+
+
 ip()
 tickets()
 texts()
@@ -271,3 +396,5 @@ quic()
 nodes()
 simulations()
 configs()
+control_messages()
+control_machines()

@@ -3,6 +3,8 @@
 //! Owns the position in the input. Never fails: an input that has ended gives zeros, so every
 //! prefix of an input is an input.
 
+use wiremesh_control::{Level, Policy, Stage};
+
 /// The bytes that are left.
 #[derive(Debug)]
 pub struct Input<'a>(&'a [u8]);
@@ -47,6 +49,20 @@ impl<'a> Input<'a> {
             high => usize::from(high - 252) * 256 + 252 + usize::from(self.u8()),
         };
         self.bytes(len)
+    }
+
+    /// One of the policies that do not contradict themselves; takes a byte.
+    pub fn policy(&mut self) -> Policy {
+        let number = self.u8();
+        let policy = Policy {
+            minimum: Level::ALL[usize::from(number >> 3 & 3) % 3],
+            stage: Stage::ALL[usize::from(number & 3)],
+            static_kem: number & 4 != 0,
+        };
+        match policy.suites() {
+            Ok(_) => policy,
+            Err(_) => Policy::at(policy.stage),
+        }
     }
 
     /// All that is left.

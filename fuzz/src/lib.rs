@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod control_machine;
+pub mod control_messages;
 pub mod input;
 pub mod ip;
 pub mod message;

@@ -1,40 +1,30 @@
 //! A node of the engine on a network that the input owns: which datagram arrives, when, how
-//! often, from where and with which damage; what strangers send; when clocks and keys change.
+//! often, from where and with which damage; what strangers send; when clocks, keys and policies
+//! change, and when a node restarts.
 //!
 //! Holds after every operation: no panic; state within its limits; nothing is delivered that its
 //! peer did not send, and nothing twice; no more bytes go to an address without a session than
-//! came from it; timers do not spin.
+//! came from it; timers do not spin. With the control protocol: no session carries data below what
+//! policy and pin require, and none before a stranger is admitted.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod host;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use wiremesh_core::{
-    Admission, Event, Limits, Node, NodeConfig, Path, PeerConfig, PeerKey, Received,
-};
+use wiremesh_control::{Level, PeerSettings};
+use wiremesh_core::{Admission, PeerConfig, PeerKey, Received};
 use wiremesh_wire::address::overlay_address;
-use wiremesh_wire::{Instant, NodeId, Now, PresharedKey, SecretKey, UnixTime, ip};
+use wiremesh_wire::{Instant, NodeId, Now, PresharedKey, UnixTime, ip};
 
 use crate::input::Input;
+use host::{Disk, Host, address, limits};
 
 const OPERATIONS_MAX: usize = 96;
 const NODES: usize = 4;
 /// The serial number of a packet is behind its headers.
 const HEADER_LEN: usize = ip::IPV6_UDP_HEADER_LEN;
-
-struct Host {
-    node: Node,
-    id: NodeId,
-    address: SocketAddr,
-    /// Addresses to which it may send on its own: endpoints that its owner named, and those that
-    /// proved a session.
-    trusted: BTreeSet<SocketAddr>,
-    /// Bytes from and to every other address.
-    ledger: BTreeMap<SocketAddr, (usize, usize)>,
-    delivered: BTreeSet<u32>,
-    limits: Limits,
-    admission: Admission,
-}
 
 struct Network {
     hosts: Vec<Host>,
@@ -59,107 +49,32 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-fn address(n: usize) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, n as u8], 51_820))
-}
-
-fn limits(tight: bool) -> Limits {
-    if !tight {
-        return Limits::default();
-    }
-    Limits {
-        peers_max: 3,
-        staged_packets_max: 2,
-        transmits_max: 4,
-        events_max: 4,
-        handshakes_per_second_max: 0,
-    }
-}
-
-impl Host {
-    fn new(n: usize, now: Now, admission: Admission, limits: Limits) -> Self {
-        let mut config = NodeConfig::new(SecretKey::from_bytes([n as u8 + 1; 32]));
-        config.admission = admission;
-        config.limits = limits;
-        let node = Node::new(config, [n as u8; 32], now).expect("a valid secret key");
-        Self {
-            id: node.node_id(),
-            node,
-            address: address(n),
-            trusted: BTreeSet::new(),
-            ledger: BTreeMap::new(),
-            delivered: BTreeSet::new(),
-            limits,
-            admission,
-        }
-    }
-
-    fn handle(&mut self, now: Now, from: SocketAddr, datagram: &mut [u8]) -> Option<Received> {
-        self.ledger.entry(from).or_default().0 += datagram.len();
-        self.node.handle_datagram(now, Path::to(from), datagram)
-    }
-
-    /// Takes events; strangers that ask are let in or not.
-    fn take_events(&mut self, now: Now) {
-        while let Some(event) = self.node.poll_event() {
-            match event {
-                Event::EndpointChanged { path, .. } => {
-                    self.trusted.insert(path.remote);
-                }
-                Event::SessionEstablished { peer, .. } => {
-                    let path = self.node.path_of(peer);
-                    self.trusted.extend(path.map(|path| path.remote));
-                }
-                Event::AdmissionRequested { node_id, .. } if node_id.as_bytes()[0] & 1 == 0 => {
-                    let _ = self.node.admit(now, PeerConfig::new(node_id));
-                }
-                Event::AdmissionRequested { node_id, .. } => self.node.refuse(&node_id),
-                _ => {}
-            }
-        }
-    }
-
-    fn on_transmit(&mut self, to: SocketAddr, len: usize) {
-        let (received, sent) = self.ledger.entry(to).or_default();
-        *sent += len;
-        assert!(
-            self.trusted.contains(&to) || sent <= received,
-            "{sent} bytes for {received} to an address without a session"
-        );
-    }
-
-    fn check(&self) {
-        let usage = self.node.usage();
-        assert!(usage.peers <= self.limits.peers_max as usize);
-        assert!(usage.transmits <= self.limits.transmits_max);
-        assert!(usage.events <= self.limits.events_max);
-        assert!(usage.staged_packets <= usage.links * self.limits.staged_packets_max);
-        assert!(usage.links <= usage.peers && usage.indices <= usage.links * 4);
-        let (provisional, pending) = match self.admission {
-            Admission::AllowList => (0, 0),
-            Admission::AllowAll { provisional_max } => (provisional_max, 0),
-            Admission::Ask { pending_max } => (0, pending_max),
-        };
-        assert!(usage.provisional_peers <= provisional as usize);
-        assert!(usage.pending_admissions <= pending as usize);
-    }
-}
-
 impl Network {
     /// Two peers that know each other, a node that knows the first, and a stranger to it.
     fn new(input: &mut Input<'_>) -> Self {
         let origin = Instant::from_nanos(1_000_000_000_000);
         let now = Now::new(origin, UnixTime::from_secs_nanos(1_700_000_000, 0));
         let setting = input.u8();
+        let policies = match setting & 32 {
+            0 => [None; NODES],
+            _ => [(); NODES].map(|()| Some(input.policy())),
+        };
         let admission = match setting & 3 {
+            0 | 1 if setting & 64 != 0 => Admission::Proof { pending_max: 1 },
             0 | 1 => Admission::AllowList,
             2 => Admission::AllowAll { provisional_max: 1 },
             _ => Admission::Ask { pending_max: 1 },
         };
         let tight = limits(setting & 4 != 0);
-        let host = |n: usize| match n {
-            0 => Host::new(n, now, admission, tight),
-            _ => Host::new(n, now, Admission::AllowList, limits(false)),
+        let host = |n: usize| {
+            let disk = Disk {
+                policy: policies[n],
+                ..Disk::default()
+            };
+            match n {
+                0 => Host::new(n, now, admission, tight, disk),
+                _ => Host::new(n, now, Admission::AllowList, limits(false), disk),
+            }
         };
         let mut network = Self {
             hosts: (0..NODES).map(host).collect(),
@@ -218,6 +133,7 @@ impl Network {
                 self.now.unix = UnixTime::from_duration(unix);
             }
             13 => self.deliver_first_from_elsewhere(input),
+            14 if input.bool() => self.restart(at),
             14 => self.hosts[at].node.on_local_address_changed(self.now),
             _ => {
                 let bytes = input.bytes(64).to_vec();
@@ -381,8 +297,37 @@ impl Network {
                 node.set_candidates(key, &candidates);
                 self.hosts[at].trusted.extend(candidates);
             }
+            6 => {
+                let policy = input.policy();
+                if node.set_policy(now, policy).is_ok() {
+                    self.hosts[at].disk.policy = Some(policy);
+                }
+            }
             _ => {
                 let _ = node.status(now, key);
+                let settings = PeerSettings {
+                    minimum: Level::from_number(u16::from(how >> 3 & 3)),
+                    proof: Some(vec![how; 9]),
+                    needs_admission: false,
+                };
+                node.set_peer_settings(now, key, settings);
+            }
+        }
+    }
+
+    /// A node loses all but its disk; its owner adds the peers anew.
+    fn restart(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        let known: Vec<NodeId> = host
+            .node
+            .peers()
+            .filter_map(|key| host.node.node_id_of(key))
+            .collect();
+        host.disk.lives += 1;
+        host.node = host.disk.make(at, self.now, host.admission, host.limits);
+        for whom in 0..NODES {
+            if known.contains(&self.hosts[whom].id) {
+                self.introduce(at, whom, true);
             }
         }
     }
@@ -402,6 +347,6 @@ impl Network {
     }
 
     fn check(&self) {
-        self.hosts.iter().for_each(Host::check);
+        self.hosts.iter().for_each(|host| host.check(self.now));
     }
 }
