@@ -320,6 +320,8 @@ impl Pair {
     pub fn run(&mut self, at: usize, input: impl FnOnce(&mut Machine, &mut Context<'_>)) {
         let now = self.now(at);
         let side = &mut self.sides[at];
+        side.local.renew(now.unix, &mut self.random);
+        side.record_seq = side.local.record().record().seq;
         let mut out = Vec::new();
         let mut context = Context {
             local: &side.local,
@@ -521,6 +523,10 @@ impl Pair {
         let (own, peer) = (&self.sides[at], &self.sides[1 - at]);
         let apart = |last: Duration| self.time < last + ATTEMPTS_APART;
         if own.attempted.is_some_and(apart) {
+            return false;
+        }
+        let answering = |s: &Session| self.time < s.since + ATTEMPTS_APART;
+        if own.unconfirmed.as_ref().is_some_and(answering) {
             return false;
         }
         let Some(session) = own.data_session().or(own.sessions.last()) else {
