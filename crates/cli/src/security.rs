@@ -124,7 +124,7 @@ impl PolicyChange {
 pub struct SuitesForm {
     /// Version of this form; it changes only when a field changes its meaning.
     pub version: u32,
-    /// The suites, best first; those that this build does not know come last.
+    /// The suites, lowest level first; those that this build does not know come last.
     pub suites: Vec<SuiteForm>,
     /// Peers that have told the running node their list; `null` when no node runs.
     pub peers: Option<u64>,
@@ -149,12 +149,17 @@ pub struct SuiteForm {
     pub best_of: Option<u64>,
 }
 
+/// The suites of this build, lowest level first.
+fn built() -> impl Iterator<Item = SuiteId> {
+    SuiteId::KNOWN.into_iter().rev()
+}
+
 impl SuitesForm {
     /// What this build speaks.
     pub fn of_build() -> Self {
         Self {
             version: 1,
-            suites: SuiteId::KNOWN.into_iter().map(SuiteForm::new).collect(),
+            suites: built().map(SuiteForm::new).collect(),
             peers: None,
         }
     }
@@ -173,7 +178,7 @@ impl SuitesForm {
         let foreign = counts
             .keys()
             .filter(|suite| !SuiteId::KNOWN.contains(suite));
-        let all = SuiteId::KNOWN.into_iter().chain(foreign.copied());
+        let all = built().chain(foreign.copied());
         let form = |suite| {
             let (listed_by, best_of) = counts.get(&suite).copied().unwrap_or_default();
             SuiteForm {
@@ -296,7 +301,7 @@ impl PinForm {
     /// When it was last heard.
     pub fn heard(&self, now: u64) -> String {
         match self.last_seen_unix {
-            Some(seen) => format!("{} ago", span_since(seen, now)),
+            Some(seen) => ago(seen, now),
             None => "never".to_owned(),
         }
     }
@@ -333,9 +338,12 @@ impl PinsForm {
     }
 }
 
-/// The time between two moments, seconds since 1970, for people.
-pub fn span_since(then: u64, now: u64) -> String {
-    units::span(Duration::from_secs(now.saturating_sub(then)))
+/// How long ago a moment was, both in seconds since 1970, for people.
+pub fn ago(then: u64, now: u64) -> String {
+    match now.saturating_sub(then) {
+        0 => "just now".to_owned(),
+        seconds => format!("{} ago", units::span(Duration::from_secs(seconds))),
+    }
 }
 
 #[cfg(test)]
@@ -366,9 +374,9 @@ mod tests {
         assert_eq!(
             counts,
             [
-                ("0x0003", Some(false), Some(0), Some(0)),
+                ("0x0001", Some(false), Some(2), Some(1)),
                 ("0x0002", Some(true), Some(3), Some(3)),
-                ("0x0001", Some(false), Some(1 + 1), Some(1)),
+                ("0x0003", Some(false), Some(0), Some(0)),
                 ("0x0101", Some(false), Some(1), Some(0)),
             ]
         );

@@ -3,7 +3,7 @@
 //! Owns the JSON form, which scripts rely on (fields are added, never renamed), and the table for
 //! people.
 
-use crate::security::{PinForm, PolicyForm, span_since};
+use crate::security::{PinForm, PolicyForm, ago};
 use crate::table::{Cell, Table};
 use crate::term::{Colour, Style};
 use crate::units;
@@ -260,10 +260,7 @@ impl Status {
             "PEER", "LEVEL", "SUITE", "SINCE", "EPOCH", "ROTATED", "NEEDS", "PROMISED",
         ]);
         let word = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let ago = |then: Option<u64>| match then {
-            Some(then) => format!("{} ago", span_since(then, now)),
-            None => "-".to_owned(),
-        };
+        let since = |then: Option<u64>| then.map_or("-".to_owned(), |then| ago(then, now));
         for peer in &self.peers {
             let level = match &peer.level {
                 Some(level) => Cell::text(level.clone()).colour(Colour::Good),
@@ -276,9 +273,9 @@ impl Status {
                 Cell::text(peer.label()),
                 level,
                 Cell::text(word(&peer.suite)),
-                Cell::number(ago(peer.level_since_unix)),
+                Cell::number(since(peer.level_since_unix)),
                 Cell::number(word(&epoch.map(|epoch| epoch.to_string()))),
-                Cell::number(ago(peer.last_rotation_unix)),
+                Cell::number(since(peer.last_rotation_unix)),
                 Cell::text(if peer.stock {
                     "L1, stock".to_owned()
                 } else {
@@ -295,7 +292,7 @@ impl Status {
         for peer in &self.peers {
             let (label, waiting) = (peer.label(), peer.waiting.as_ref());
             if let Some(Waiting { reason, since_unix }) = waiting {
-                let span = span_since(*since_unix, now);
+                let span = units::span(Duration::from_secs(now.saturating_sub(*since_unix).max(1)));
                 *text += &match &peer.level {
                     None => format!("{label}: no data flows, waiting for {span}: {reason}\n"),
                     Some(level) => format!("{label}: still at {level}; for {span}: {reason}\n"),

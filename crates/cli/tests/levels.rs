@@ -94,7 +94,7 @@ fn two_nodes_are_at_l2_and_status_tells_all_of_it() {
         (&hybrid["best_of"], &hybrid["offered"]),
         (&1.into(), &true.into())
     );
-    assert_eq!(suites["suites"][2]["listed_by"], 0);
+    assert_eq!(suites["suites"][0]["listed_by"], 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Owns the defaults; every one is written at its setter.
 
-use crate::admission::{Admission, AskFn};
+use crate::admission::{Admission, AskFn, Decide};
 use crate::error::BindError;
 use crate::host;
 use crate::node::{Node, StreamSettings};
@@ -202,24 +202,7 @@ impl NodeBuilder {
         // before is answered by a stateless reset, and the peer need not wait for its timeout.
         let reset = hmac(secret_key.as_bytes(), &[b"wiremesh stateless reset v1"]);
         let reset_key = ResetKey::new(*reset);
-        let (admission, decide) = match self.admission {
-            Admission::AllowList => (wiremesh_core::Admission::AllowList, None),
-            Admission::AllowAll { provisional_max } => {
-                (wiremesh_core::Admission::AllowAll { provisional_max }, None)
-            }
-            Admission::Ask(AskFn(decide)) => (
-                wiremesh_core::Admission::Ask {
-                    pending_max: ASK_PENDING_MAX,
-                },
-                Some(decide),
-            ),
-            Admission::Proof(AskFn(decide)) => (
-                wiremesh_core::Admission::Proof {
-                    pending_max: ASK_PENDING_MAX,
-                },
-                Some(decide),
-            ),
-        };
+        let (admission, decide) = split_admission(self.admission);
         self.security.suites().map_err(BindError::Policy)?;
         let Opened {
             mut disk,
@@ -244,12 +227,8 @@ impl NodeBuilder {
             pins: kept.pins.into_iter().collect(),
             trace: false,
         });
-        let engine = wiremesh_core::Node::new(config, entropy()?, host::now()).map_err(
-            |error| match error {
-                NewNodeError::Key(error) => BindError::Key(error),
-                NewNodeError::Policy(error) => BindError::Policy(error),
-            },
-        )?;
+        let engine = wiremesh_core::Node::new(config, entropy()?, host::now());
+        let engine = engine.map_err(new_node_error)?;
         let sockets = match self.listen.as_slice() {
             [] => UdpSockets::bind_any_with(self.port, self.udp),
             listen => UdpSockets::bind_with(listen, self.udp),
@@ -280,6 +259,25 @@ impl NodeBuilder {
             connect_timeout: self.connect_timeout,
         };
         Node::start(tunnel, streams, self.network)
+    }
+}
+
+/// What the engine needs of the admission, and what is left to us.
+fn split_admission(admission: Admission) -> (wiremesh_core::Admission, Option<Decide>) {
+    use wiremesh_core::Admission as Core;
+    let pending_max = ASK_PENDING_MAX;
+    match admission {
+        Admission::AllowList => (Core::AllowList, None),
+        Admission::AllowAll { provisional_max } => (Core::AllowAll { provisional_max }, None),
+        Admission::Ask(AskFn(decide)) => (Core::Ask { pending_max }, Some(decide)),
+        Admission::Proof(AskFn(decide)) => (Core::Proof { pending_max }, Some(decide)),
+    }
+}
+
+fn new_node_error(error: NewNodeError) -> BindError {
+    match error {
+        NewNodeError::Key(error) => BindError::Key(error),
+        NewNodeError::Policy(error) => BindError::Policy(error),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::status::Refusal;
 use crate::tunnel::{State, Tunnel};
 use std::time::{Duration, Instant, SystemTime};
 use wiremesh_core::Event;
-use wiremesh_wire::{NodeId, Now};
+use wiremesh_wire::{NodeId, Now, Tai64n};
 
 /// How long after a failure the file of pins is written again.
 const SAVED_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -17,16 +17,7 @@ const SAVED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 impl Tunnel {
     pub(crate) fn on_event(&self, state: &mut State, now: Now, event: Event) {
         match event {
-            Event::ReserveTimestamps(floor) => {
-                let saved = state
-                    .disk
-                    .as_ref()
-                    .map(|disk| disk.dir.save_timestamp(floor));
-                if let Some(Err(error)) = saved {
-                    tracing::error!(%error, "the state directory cannot be written; after a \
-                        restart with the clock set back, peers may refuse this node for a while");
-                }
-            }
+            Event::ReserveTimestamps(floor) => state.save_timestamp(floor),
             Event::SavePin { node_id, pin } => {
                 // Keys cost a stranger nothing: they must not fill the disk.
                 if !state.is_stranger(now, &node_id) {
@@ -118,6 +109,14 @@ impl Tunnel {
 }
 
 impl State {
+    fn save_timestamp(&self, floor: Tai64n) {
+        let disk = self.disk.as_ref();
+        if let Some(Err(error)) = disk.map(|disk| disk.dir.save_timestamp(floor)) {
+            tracing::error!(%error, "the state directory cannot be written; after a restart with \
+                the clock set back, peers may refuse this node for a while");
+        }
+    }
+
     /// Whether admission let the peer in, and nobody has made it one of ours since.
     pub(crate) fn is_stranger(&self, now: Now, id: &NodeId) -> bool {
         let peer = self.engine.peer_by_id(id);

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::security::{PolicyChange, PolicyForm};
 use crate::term::Style;
 use crate::{folders, say};
-use wiremesh::{Level, Node, SetPolicyError};
+use wiremesh::{Level, Node, PolicyError, SetPolicyError};
 
 pub async fn run(args: PolicyArgs) -> Result<(), Failure> {
     let socket = args
@@ -41,10 +41,10 @@ pub async fn run(args: PolicyArgs) -> Result<(), Failure> {
 
 fn tell_what_it_means(form: &PolicyForm) {
     if form.promises != Level::Classical.name() {
-        say::note(format!(
+        say::note(
             "Peers remember the promise. To go back, the operator of each peer must run \
-             `wiremesh pin lower`."
-        ));
+             `wiremesh pin lower`.",
+        );
     }
     let text = form.as_configuration();
     say::note(format!(
@@ -69,6 +69,16 @@ pub fn change(node: &Node, change: &PolicyChange) -> Answer {
             current(node)
         }
         Err(error) => {
+            // It was asked for, and yet: the node's own is made when it starts.
+            if matches!(error, SetPolicyError::Policy(PolicyError::NoStaticKey))
+                && policy.static_kem
+            {
+                let fix = "add static-kem = true to [security] and restart the node";
+                return Answer::error(
+                    "this node has started without a static ML-KEM key",
+                    Some(fix.to_owned()),
+                );
+            }
             let fix = match &error {
                 SetPolicyError::Policy(error) => Some(policy_remedy(*error).to_owned()),
                 _ => None,
