@@ -43,7 +43,7 @@ const POLL_SOON: Duration = Duration::from_millis(100);
 /// What the kernel tells of a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelView {
-    /// Wall time of the last handshake.
+    /// Wall time of the last handshake; whole seconds are enough.
     pub last_handshake: Option<UnixTime>,
     /// Bytes received, authenticated.
     pub rx_bytes: u64,
@@ -85,7 +85,6 @@ pub struct KernelPeer {
     candidate: Option<Candidate>,
     gate: Gate,
     view: KernelView,
-    seen: bool,
     /// Bytes of all incarnations of the peer in the kernel.
     traffic_bytes: u64,
     /// When the newest session began, by our clock; none since the peer was replaced.
@@ -118,7 +117,6 @@ impl KernelPeer {
             candidate: None,
             gate: Gate::Closed,
             view: KernelView::default(),
-            seen: false,
             traffic_bytes: 0,
             session_since: None,
             sessionless_since: None,
@@ -206,12 +204,9 @@ impl KernelPeer {
         view: KernelView,
     ) {
         let before = core::mem::replace(&mut self.view, view);
-        let first = !core::mem::replace(&mut self.seen, true);
         let handshake =
             view.last_handshake.is_some() && view.last_handshake != before.last_handshake;
-        if !first {
-            self.watch(now.instant, &before);
-        }
+        self.watch(now.instant, &before);
         if handshake {
             self.on_handshake(local, now, random);
         }
@@ -303,7 +298,8 @@ impl KernelPeer {
         self.unanswered_since = None;
         self.knocks.clear();
         self.allowed = false;
-        self.seen = false;
+        // The new one counts from zero, and a handshake of it may be in the second of the last.
+        self.view = KernelView::default();
         self.sessions_level = self.slot_level();
         let psk = self.slot_psk().clone();
         self.commands.push(KernelCommand::Replace(psk));

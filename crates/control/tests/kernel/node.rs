@@ -128,7 +128,11 @@ impl Node {
 
     pub fn view(&self) -> KernelView {
         KernelView {
-            last_handshake: self.tunnel.last_handshake.map(|at| Self::now(at).unix),
+            // As `wg show` tells it.
+            last_handshake: self
+                .tunnel
+                .last_handshake
+                .map(|at| Self::now(at / 1_000 * 1_000).unix),
             rx_bytes: self.tunnel.rx_bytes,
             tx_bytes: self.tunnel.tx_bytes,
         }
