@@ -221,12 +221,13 @@ fn a_failed_write_leaves_no_half_line_in_the_middle() {
     );
     let second = batch(&[(2, Level::PostQuantum, 6)], 0);
     assert!(journal.append(&second).is_err(), "it cannot be written");
-    // As a full disk leaves it: half of what was to be written.
+    // As a full disk leaves it: more than what is written next, and not whole.
     let mut torn = File::options()
         .append(true)
         .open(&journal.path)
         .expect("ours");
-    torn.write_all(b"pin half a li").expect("writable");
+    let half = "pin half a line\n".repeat(100);
+    torn.write_all(half.as_bytes()).expect("writable");
     journal.file = good;
     journal.append(&second).expect("writable again");
     let kept = load(dir.path()).expect("whole");
