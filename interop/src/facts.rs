@@ -38,6 +38,7 @@ pub const ALL: &[Scenario] = &[
     ),
     busy("a_knock_is_148_bytes_and_no_handshake", knock::bytes),
     waits("knocks_hold_back_the_dead_peer_timer", knock::black_hole),
+    waits("a_response_holds_back_initiations_for_5_s", knock::hold_off),
     busy("remove_and_add_is_one_request", readd::one_request),
     busy(
         "remove_and_add_kills_sessions_and_forgets_the_timestamp",

@@ -72,7 +72,9 @@ impl Place {
             "ping", "-n", "-q", "-c", &text, "-i", interval, "-W", "2", &to,
         ];
         let seconds = interval.parse::<f32>()? * count as f32;
-        let output = self.command(seconds as u32 + 30, &words).output()?;
+        let output = self
+            .command((seconds * 1.25) as u32 + 30, &words)
+            .output()?;
         let said = text_of(&output);
         let Some(line) = said
             .lines()

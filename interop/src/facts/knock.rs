@@ -52,7 +52,7 @@ pub fn black_hole(context: &Context<'_>) -> Outcome {
     let watch = if context.effort == Effort::Quick {
         Duration::from_secs(45)
     } else {
-        Duration::from_secs(200)
+        Duration::from_secs(240)
     };
     let capture = Capture::start(&context.arena.ours)?;
     std::thread::scope(|scope| {
@@ -107,7 +107,7 @@ fn one_death(context: &Context<'_>, capture: &Capture, watch: Duration, knocks: 
             after.last_handshake == before.last_handshake,
             "the knocks count as a handshake",
         )?;
-        knocked(context, &duo, &seen[died_after..], grown)
+        knocked(context, &duo, &seen, died_after, grown)
     } else {
         silent(context, &duo, &seen, died_after)
     }
@@ -127,63 +127,121 @@ fn silent(context: &Context<'_>, duo: &Duo, seen: &[Seen], died_after: usize) ->
         .iter()
         .rev()
         .find(|message| message.kind() == Kind::TransportData && duo.is_from(Who::Other, message));
-    let (Some(initiation), Some(heard)) = (initiation, heard) else {
+    let heard = heard.map_or(Duration::ZERO, |message| message.at);
+    let unanswered = seen.iter().find(|message| {
+        message.kind() == Kind::TransportData
+            && duo.is_from(Who::Subject, message)
+            && message.at > heard
+    });
+    let (Some(initiation), Some(unanswered)) = (initiation, unanswered) else {
         return fail("a silent peer: the subject did not initiate");
     };
-    let gap = initiation.at.saturating_sub(heard.at);
+    let gap = initiation.at.saturating_sub(unanswered.at);
     ensure(
-        (14.0..18.0).contains(&gap.as_secs_f32()),
+        (14.5..17.0).contains(&gap.as_secs_f32()),
         format!("a silent peer: the subject initiated after {gap:?}"),
     )?;
     context.say(format!(
-        "a silent peer: the subject initiates after {:.1} s",
+        "a silent peer: the subject initiates {:.1} s after data that nothing answered",
         gap.as_secs_f32()
     ));
     Ok(())
 }
 
-fn knocked(context: &Context<'_>, duo: &Duo, rest: &[Seen], grown: Option<u64>) -> Outcome {
-    let knocks: Vec<&Seen> = rest
-        .iter()
-        .filter(|message| message.kind() == Kind::Initiation && duo.is_from(Who::Other, message))
-        .collect();
+fn knocked(
+    context: &Context<'_>,
+    duo: &Duo,
+    seen: &[Seen],
+    died_after: usize,
+    grown: Option<u64>,
+) -> Outcome {
+    let (made, rest) = (seen[0].at, &seen[died_after..]);
+    let from = |who, kind| {
+        rest.iter()
+            .filter(move |message| message.kind() == kind && duo.is_from(who, message))
+    };
+    let knocks: Vec<&Seen> = from(Who::Other, Kind::Initiation).collect();
     let [first, .., last] = knocks[..] else {
         return fail(format!("{} knocks", knocks.len()));
     };
-    let own = |kind| {
-        rest.iter()
-            .filter(move |message| message.kind() == kind && duo.is_from(Who::Subject, message))
-    };
-    let data = own(Kind::TransportData)
-        .filter(|message| message.at > first.at)
-        .count();
-    ensure(data > 0, "the subject stopped to send")?;
-    let initiated = own(Kind::Initiation).next();
-    let answers = own(Kind::Response).count();
+    let answers = from(Who::Subject, Kind::Response).count();
     ensure(answers == knocks.len(), "a knock was not answered")?;
-    let lasted = initiated.map(|message| message.at - first.at);
-    if context.effort == Effort::Quick {
+    ensure(
+        grown == Some(148 * knocks.len() as u64),
+        format!("{} knocks: rx_bytes grew by {grown:?}", knocks.len()),
+    )?;
+    let Some(data) = from(Who::Subject, Kind::TransportData).next_back() else {
+        return fail("the subject stopped to send");
+    };
+    let age = |message: &Seen| (message.at - made).as_secs_f32();
+    let initiated = from(Who::Subject, Kind::Initiation).next().map(age);
+    let dead_at = 180.0;
+    ensure(
+        initiated.is_none_or(|age| age > dead_at - 2.0),
+        format!("the subject initiated at age {initiated:?}"),
+    )?;
+    if context.effort > Effort::Quick {
         ensure(
-            lasted.is_none(),
-            format!("the subject noticed after {lasted:?}"),
-        )?;
-        ensure(
-            grown == Some(148 * knocks.len() as u64),
-            format!("rx_bytes grew by {grown:?}"),
-        )?;
-    } else {
-        let lasted = lasted.unwrap_or_default().as_secs_f32();
-        ensure(
-            (150.0..185.0).contains(&lasted),
-            format!("the subject noticed after {lasted} s"),
+            (dead_at - 3.0..dead_at + 1.0).contains(&age(data)),
+            format!("the last data is of age {}", age(data)),
         )?;
     }
     context.say(format!(
-        "{} knocks in {:.0} s: {data} packets into the dead session, the subject initiates after {}; \
-         rx_bytes grew by {grown:?}",
+        "{} knocks until age {:.0} s: data into the dead session until age {:.0} s, own initiation {}, \
+         rx_bytes grew by 148 each",
         knocks.len(),
-        (last.at - first.at).as_secs_f32(),
-        lasted.map_or("no time seen".to_owned(), |time| format!("{:.0} s", time.as_secs_f32())),
+        age(last),
+        age(data),
+        initiated.map_or("never".to_owned(), |age| format!("at age {age:.0} s")),
+    ));
+    ensure(first.at > made, "a knock before the session")
+}
+
+/// A response counts as a handshake of one's own: no initiation follows it for 5 s, so that knocks
+/// hold back the survivor even when it has no session at all.
+pub fn hold_off(context: &Context<'_>) -> Outcome {
+    let psk = generate_psk()?;
+    let mut bench = Bench::start(context, &psk, true)?;
+    let capture = Capture::start(&context.arena.ours)?;
+    ensure(bench.probe.knock()?, "a knock was not answered")?;
+    let (place, to) = (
+        bench.subject.place().clone(),
+        bench.subject.settings().peer_addresses.1,
+    );
+    // Data that wants a session, all the time.
+    let pinging = std::thread::spawn(move || place.ping(to.into(), 120, "0.2"));
+    for _ in 0..4 {
+        sleep(Duration::from_secs(4));
+        ensure(bench.probe.knock()?, "a knock was not answered")?;
+    }
+    sleep(Duration::from_secs(7));
+    match pinging.join() {
+        Ok(pings) => pings?,
+        Err(_) => return fail("the pinging thread panicked"),
+    };
+    let port = bench.subject.settings().listen_port;
+    let seen = capture.seen_with_port(port)?;
+    let own = |kind| {
+        seen.iter()
+            .filter(move |message| message.kind() == kind && message.source.port() == port)
+    };
+    let knocks = own(Kind::Response).count();
+    let (Some(last), Some(initiation)) = (
+        own(Kind::Response).next_back(),
+        own(Kind::Initiation).next(),
+    ) else {
+        return fail("the subject never initiated");
+    };
+    let Some(gap) = initiation.at.checked_sub(last.at) else {
+        return fail("an initiation came between knocks that were 4 s apart");
+    };
+    ensure(
+        (4.9..6.5).contains(&gap.as_secs_f32()),
+        format!("an initiation came {gap:?} after the last response"),
+    )?;
+    context.say(format!(
+        "{knocks} knocks 4 s apart: no initiation though data waits; the first {:.1} s after the last response",
+        gap.as_secs_f32()
     ));
     Ok(())
 }

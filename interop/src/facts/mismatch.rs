@@ -32,7 +32,7 @@ pub fn of_initiator(context: &Context<'_>) -> Outcome {
 
 fn initiator(context: &Context<'_>, bench: &mut Bench, capture: &Capture, psk: &str) -> Outcome {
     let first = next_initiation(&bench.probe, 10)?;
-    let session = bench.probe.answer(&first, psk)?;
+    let session = bench.probe.accept(&first, psk)?;
     ensure(
         bench.probe.ask(session)? == Some(session),
         "the first session does not work",
@@ -73,7 +73,7 @@ fn initiator(context: &Context<'_>, bench: &mut Bench, capture: &Capture, psk: &
         "response under another PSK: no reaction, rx_bytes unchanged, {data} packets on the old session"
     ));
     let third = next_initiation(&bench.probe, 10)?;
-    let next = bench.probe.answer(&third, psk)?;
+    let next = bench.probe.accept(&third, psk)?;
     ensure(
         bench.probe.ask(next)? == Some(next) && bench.probe.ask(wrong)?.is_none(),
         "under the right PSK it must work, and under the other one not",

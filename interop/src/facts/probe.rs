@@ -243,6 +243,22 @@ impl Probe {
         self.add(keys)
     }
 
+    /// Answers an initiation of the subject under its PSK and waits until the subject uses the
+    /// new session; the number of the session.
+    pub fn accept(&mut self, initiation: &[u8], psk: &str) -> Outcome<usize> {
+        let session = self.answer(initiation, psk)?;
+        let end = Instant::now() + ANSWER;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            let Some(data) = self.receive(Kind::TransportData, left)? else {
+                break;
+            };
+            if self.session_of(&data) == Some(session) {
+                return Ok(session);
+            }
+        }
+        fail("a response was not accepted")
+    }
+
     /// Pings the subject through a session and gives the number of the session of the reply.
     pub fn ask(&mut self, session: usize) -> Outcome<Option<usize>> {
         self.forget_received()?;

@@ -145,8 +145,9 @@ fn run(stock: &Stock, psk: Option<&str>, tracer: &[&str], words: &str) -> Outcom
     if output.status.success() {
         return Ok(text_of(&output));
     }
+    let start: String = words.chars().take(400).collect();
     Err(Stop::Failed(format!(
-        "wg set {words}: {}",
+        "wg set {start}: {}",
         text_of(&output)
     )))
 }
