@@ -124,13 +124,19 @@ pub fn socket_at(place: &Place, address: SocketAddr) -> Outcome<UdpSocket> {
 /// The next datagram from a socket within a time.
 pub fn receive_from(socket: &UdpSocket, limit: Duration) -> Outcome<Option<(Vec<u8>, SocketAddr)>> {
     let mut buffer = [0; 2048];
-    socket.set_read_timeout(Some(limit.max(Duration::from_millis(1))))?;
-    match socket.recv_from(&mut buffer) {
-        Ok((len, source)) => Ok(Some((buffer[..len].to_vec(), source))),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            Ok(None)
+    let end = Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        match socket.recv_from(&mut buffer) {
+            Ok((len, source)) => return Ok(Some((buffer[..len].to_vec(), source))),
+            // Where the machine itself is suspended, the wait ends with this.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => Err(error.into()),
     }
 }
 
