@@ -58,9 +58,7 @@ impl Machine {
         if let Err(refusal) = self.learn_hello(cx, hello) {
             return self.reject(cx, refusal);
         }
-        let static_key_changed =
-            offer.static_ct.is_some() && hello.peer_record != cx.local.record().hash();
-        if static_key_changed || cx.local.is_stale(&hello.peer_record) {
+        if cx.local.is_stale(&hello.peer_record) {
             return self.refuse(cx, id, AbortCode::StaleRecord, WaitReason::Exchanging);
         }
         let chosen = choose(&hello.suites, cx.local.suites());
@@ -70,8 +68,9 @@ impl Machine {
         let Some(chosen) = chosen else {
             return;
         };
-        if chosen == SuiteId::HYBRID_STATIC && offer.static_ct.is_none() {
-            // A knows a record of ours from before we had a static key.
+        let newest = hello.peer_record == cx.local.record().hash();
+        if chosen == SuiteId::HYBRID_STATIC && !(newest && offer.static_ct.is_some()) {
+            // A may know no static key of ours, or another one.
             return self.refuse(cx, id, AbortCode::StaleRecord, WaitReason::Exchanging);
         }
         self.id = id;

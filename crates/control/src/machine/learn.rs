@@ -209,16 +209,27 @@ impl Machine {
             return;
         };
         let before = self.pin.max_seq;
-        match self.learn_record(cx, &record) {
-            Ok(()) if self.pin.max_seq > before => {
-                self.exchange = Exchange::None;
-                self.wanted = true;
-                self.retry_at = None;
-                self.advance(cx);
+        let is_newer = match self.learn_record(cx, &record) {
+            Ok(()) => self.pin.max_seq > before,
+            Err(_) if self.overtakes_ours(cx, &record) => {
+                // Untimely, as in `learn_hello`, but the one that we hold is out of date.
+                self.record = None;
+                true
             }
-            Ok(()) => {}
-            Err(refusal) => self.reject(cx, refusal),
+            Err(refusal) => return self.reject(cx, refusal),
+        };
+        if is_newer {
+            self.exchange = Exchange::None;
+            self.wanted = true;
+            self.retry_at = None;
+            self.advance(cx);
         }
+    }
+
+    fn overtakes_ours(&self, cx: &Context<'_>, bytes: &[u8]) -> bool {
+        let ours = self.record.as_ref().map(|record| record.record().seq);
+        let theirs = self.open_record(cx, bytes).ok();
+        theirs.is_some_and(|record| ours.is_some_and(|seq| seq < record.record().seq))
     }
 
     pub(super) fn on_get_key(&mut self, cx: &mut Context<'_>, id: ExchangeId) {

@@ -148,6 +148,24 @@ fn a_clock_that_was_put_back_or_forward() {
 }
 
 #[test]
+fn a_promise_by_a_clock_that_is_wrong() {
+    for off in [-HOUR, HOUR] {
+        let mut pair = met([Policy::at(Stage::Both); 2], 2);
+        pair.sides[1].clock_off = off;
+        pair.set_policy(1, Policy::at(Stage::NewOnly));
+        // A holds the record before, and the new one is of no use to it.
+        pair.crash(0, Policy::at(Stage::Both));
+        let mut without = met([Policy::at(Stage::OldOnly), Policy::at(Stage::Both)], 1);
+        without.sides[1].clock_off = off;
+        without.set_policy(1, Policy::at(Stage::NewOnly));
+        without.set_policy(0, Policy::at(Stage::Both));
+        for mut pair in [pair, without] {
+            heals(&mut pair, 2);
+        }
+    }
+}
+
+#[test]
 fn clocks_apart_by_less_than_the_skew_allowed_reach_l3() {
     for off in [-299, 299] {
         let mut pair = busy([with_static_keys(); 2]);
