@@ -106,10 +106,8 @@ impl Local {
         random: &mut dyn Random,
     ) -> Result<Self, PolicyError> {
         let suites = config.policy.suites()?;
-        let kem = config
-            .kem_seed
-            .filter(|_| config.policy.static_kem)
-            .map(|seed| KemSecret::from_seed(&seed));
+        // Also where the policy does not use it now: it may be turned on while the node runs.
+        let kem = config.kem_seed.map(|seed| KemSecret::from_seed(&seed));
         if config.policy.static_kem && kem.is_none() {
             return Err(PolicyError::NoStaticKey);
         }

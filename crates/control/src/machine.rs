@@ -491,11 +491,29 @@ impl Machine {
     /// Changes what the operator or the application says of the peer.
     pub fn set_settings(&mut self, cx: &mut Context<'_>, settings: PeerSettings) {
         let admitted = !settings.needs_admission && self.admission != Admission::Admitted;
+        let shown = settings.proof != self.settings.proof;
         self.settings = settings;
         if admitted {
             self.step(cx, "admission", Self::let_in);
         }
-        self.handle_policy(cx);
+        if shown {
+            return self.handle_policy(cx);
+        }
+        // What an exchange under way says does not depend on the rest of the settings.
+        self.step(cx, "policy", |machine, cx| {
+            machine.update_gate(cx);
+            if !machine.is_reached(cx.local) {
+                machine.wanted = true;
+                machine.retry_at = None;
+                machine.advance(cx);
+            }
+        });
+    }
+
+    /// Why the peer has to wait; `None` when nothing stands in the way.
+    #[must_use]
+    pub fn waiting(&self) -> Option<WaitReason> {
+        self.waiting.map(|(reason, _)| reason)
     }
 
     /// Takes the payload of one control packet.

@@ -31,7 +31,7 @@ use core::time::Duration;
 pub use gate::{GATE_CLOSED, GATE_OPEN};
 use shared::Shared;
 pub use usage::Usage;
-use wiremesh_control::PeerSettings;
+use wiremesh_control::{PeerSettings, Pin};
 use wiremesh_noise::{RemoteIdentity, Role};
 use wiremesh_wire::{Instant, IpNet, NodeId, Now, address};
 
@@ -264,6 +264,10 @@ impl Node {
         };
         if peer.provisional.take().is_some() {
             self.provisional_peers -= 1;
+            let learned = peer.machine.as_deref().map(|machine| *machine.pin());
+            if let Some(pin) = learned.filter(|pin| *pin != Pin::default()) {
+                self.shared.save_pin(peer.remote.node_id(), pin);
+            }
         }
         true
     }

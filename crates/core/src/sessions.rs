@@ -312,7 +312,16 @@ impl Sessions {
                 self.retire(old, gate, &mut gone);
             }
         }
-        self.promote(gate);
+        // A session made after the one in use says that the peer may not know that one any more.
+        let younger = |below: &mut Box<Session>| {
+            let old = self.current.as_ref();
+            below.psk.level >= gate && old.is_none_or(|current| below.birth > current.birth)
+        };
+        if let Some(young) = self.below.take_if(younger)
+            && let Some(old) = self.current.replace(young)
+        {
+            self.retire(old, gate, &mut gone);
+        }
     }
 
     /// With no session for data left, `below` serves, if the gate has fallen enough.

@@ -7,7 +7,7 @@ mod net;
 use net::Net;
 use wiremesh_control::exchange::Role;
 use wiremesh_control::{Level, Policy, SignedRecord, Stage, SuiteId, WaitReason};
-use wiremesh_core::{ControlConfig, Event, NodeConfig};
+use wiremesh_core::{Admission, ControlConfig, Event, NodeConfig};
 use wiremesh_wire::{Now, UnixTime};
 
 /// Two nodes with the control protocol, host 0 being A, the one with the smaller id.
@@ -234,4 +234,47 @@ fn a_record_is_signed_anew_when_the_clock_goes_forward() {
     assert_eq!(number(&after), due);
     let mut saved = std::iter::from_fn(|| net.hosts[0].node.poll_event());
     assert!(saved.any(|event| event == Event::SaveRecordSeq(due)));
+}
+
+#[test]
+fn a_peer_that_comes_back_at_l1_is_talked_to_on_its_new_session() {
+    for who in 0..2 {
+        let mut net = pair([Policy::at(Stage::Both); 2]);
+        net.send(0, 1, b"before");
+        net.run(1_000);
+        assert_eq!(level(&net, who), Some(Level::PostQuantum));
+        let old_only = |config: &mut NodeConfig| {
+            config.control = Some(ControlConfig {
+                policy: Policy::at(Stage::OldOnly),
+                ..ControlConfig::default()
+            });
+        };
+        net.hosts[who].node = net.make(who_number(&net, who), 9, old_only);
+        net.introduce(who, 1 - who);
+        net.send(who, 1 - who, b"after");
+        net.run(1_000);
+        net.send(1 - who, who, b"answer");
+        net.run(100);
+        assert!(net.payloads(1 - who).contains(&b"after".to_vec()), "{who}");
+        assert!(net.payloads(who).contains(&b"answer".to_vec()), "{who}");
+        assert_eq!(level(&net, 1 - who), Some(Level::Classical));
+    }
+}
+
+#[test]
+fn pins_of_strangers_are_saved_when_they_stay() {
+    let mut net = pair([Policy::at(Stage::NewOnly); 2]);
+    let admission = |config: &mut NodeConfig| {
+        config.control = Some(ControlConfig::default());
+        config.admission = Admission::AllowAll { provisional_max: 1 };
+    };
+    net.hosts[0].node = net.make(who_number(&net, 0), 9, admission);
+    net.send(1, 0, b"x");
+    net.run(1_000);
+    assert_eq!(net.payloads(0), [b"x".to_vec()]);
+    assert_eq!(net.hosts[0].node.pins().count(), 0);
+    let key = net.key(0, 1);
+    net.hosts[0].node.keep_peer(key);
+    let pin = net.hosts[0].node.pin(&net.id(1)).unwrap();
+    assert_eq!(pin.level, Level::PostQuantum);
 }

@@ -146,6 +146,8 @@ impl Machine {
         self.pokes = 0;
         let done = agreement.done();
         if agreement.suite() == SuiteId::WIREGUARD {
+            // Before the packets that the open gate lets out, which A would refuse without it.
+            cx.send(MessageType::Done, id, &done);
             self.open_legacy(cx);
         } else {
             let (slot, suite) = Agreement::clone_slot(&agreement);
@@ -157,8 +159,8 @@ impl Machine {
             self.replaced = false;
             self.install(cx, (slot, suite));
             self.began = cx.now.instant;
+            cx.send(MessageType::Done, id, &done);
         }
-        cx.send(MessageType::Done, id, &done);
         self.exchange = Exchange::Set(Box::new(agreement));
     }
 }

@@ -146,6 +146,7 @@ impl Shared {
             let settings = peer.settings.as_deref().cloned().unwrap_or_default();
             Box::new(Machine::new(&control.local, id, control.pin(&id), settings))
         });
+        let waited = machine.waiting();
         let mut outputs = Vec::new();
         let mut context = Context {
             local: &control.local,
@@ -157,6 +158,7 @@ impl Shared {
             traffic_bytes: peer.stats.rx_bytes + peer.stats.tx_bytes,
         };
         input(&mut machine, &mut context);
+        let waits_otherwise = machine.waiting() != waited;
         peer.machine = Some(machine);
         if renewed {
             self.push_vital_event(control.save_record_seq());
@@ -164,6 +166,9 @@ impl Shared {
         self.suites = Some(control);
         for output in outputs {
             self.apply(now, peer, output);
+        }
+        if waits_otherwise {
+            self.push_event(Event::SecurityChanged { peer: peer.key });
         }
         self.schedule(peer);
     }
@@ -173,6 +178,8 @@ impl Shared {
             Output::Frame(payload) => {
                 self.seal_control(now, peer, &payload);
             }
+            // A stranger's is kept with it, and saved if it stays: keys cost nothing.
+            Output::SavePin(_) if peer.provisional.is_some() => {}
             Output::SavePin(pin) => self.save_pin(peer.remote.node_id(), pin),
             Output::Candidate(slot) => peer.psks.set_alternate(slot.into()),
             Output::Install(Some(slot)) => peer.psks.set_primary(slot.into()),
@@ -224,7 +231,7 @@ impl Shared {
         });
     }
 
-    fn save_pin(&mut self, node_id: NodeId, pin: Pin) {
+    pub(super) fn save_pin(&mut self, node_id: NodeId, pin: Pin) {
         if let Some(control) = &mut self.suites {
             control.pins.insert(node_id, pin);
         }
