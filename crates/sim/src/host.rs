@@ -71,6 +71,8 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
     /// Whether it keeps its address, so that others can write it down.
     pub(crate) fixed: bool,
+    /// Whether hosts have an IPv4 network behind them, beside the overlay.
+    pub(crate) has_lan: bool,
     pub(crate) life: u32,
     pub(crate) disk: Disk,
     /// An older state of the disk.
@@ -228,7 +230,9 @@ impl Host {
         config.endpoint = wanted.endpoint;
         config.preshared_key = preshared_key(own, other, wanted.psk_epoch);
         config.persistent_keepalive = wanted.keepalive;
-        config.allowed_ips = vec![lan_of(other)];
+        if self.has_lan {
+            config.allowed_ips = vec![lan_of(other)];
+        }
         config.stock = wanted.terms.stock;
         config.security = self.settings_for(other);
         let now = self.now(time);

@@ -69,6 +69,7 @@ fn make_host(random: &mut Random, number: usize, fixed: bool) -> Host {
         secret,
         address: address_of(number),
         fixed,
+        has_lan: true,
         life: 0,
         disk: Disk::default(),
         backup: None,

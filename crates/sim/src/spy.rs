@@ -118,9 +118,7 @@ pub(crate) enum Heard {
         boot: bool,
     },
     /// On a session that another key made.
-    Sealed {
-        len: usize,
-    },
+    Sealed,
     Boot {
         to: usize,
         inside: Inside,
@@ -202,8 +200,7 @@ impl Spy {
             Ok(Message::Response(message)) => self.on_response(host, time, &message, datagram),
             Ok(Message::TransportData(header)) => {
                 let Some(session) = self.sessions.get(&(host, header.receiver)) else {
-                    let len = datagram.len();
-                    return Ok(Heard::Sealed { len });
+                    return Ok(Heard::Sealed);
                 };
                 let mut sealed = datagram[HEADER_BYTES..].to_vec();
                 let packet = session
