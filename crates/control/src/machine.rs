@@ -64,6 +64,8 @@ pub enum Output {
     Install(Option<Slot>),
     /// The peer has shown that it uses the key in the slot: forget the one before.
     Settle,
+    /// The peer was restarted and went on at L1: sessions from before its newest are dead there.
+    Abandon,
     /// The gate changed.
     SetGate(Gate),
     /// Start a handshake now; the peer's engine expects it right behind the frame before.
@@ -665,6 +667,9 @@ impl Machine {
         self.urgent = false;
         if self.slot.take().is_some() {
             cx.out.push(Output::Install(None));
+        }
+        if self.peer_lost_key {
+            cx.out.push(Output::Abandon);
         }
         self.settled(cx);
         self.update_gate(cx);

@@ -312,15 +312,18 @@ impl Sessions {
                 self.retire(old, gate, &mut gone);
             }
         }
-        // A session made after the one in use says that the peer may not know that one any more.
-        let younger = |below: &mut Box<Session>| {
-            let old = self.current.as_ref();
-            below.psk.level >= gate && old.is_none_or(|current| below.birth > current.birth)
+        self.promote(gate);
+    }
+
+    /// The peer was restarted: what was made before the session below the gate is dead there.
+    pub(crate) fn abandon_older(&mut self, mut gone: impl FnMut(u32)) {
+        let Some(since) = self.below.as_ref().map(|below| below.birth) else {
+            return;
         };
-        if let Some(young) = self.below.take_if(younger)
-            && let Some(old) = self.current.replace(young)
-        {
-            self.retire(old, gate, &mut gone);
+        for slot in [&mut self.current, &mut self.previous] {
+            if let Some(dead) = slot.take_if(|session| session.birth < since) {
+                gone(dead.local_index);
+            }
         }
     }
 

@@ -185,6 +185,13 @@ impl Shared {
             Output::Install(Some(slot)) => peer.psks.set_primary(slot.into()),
             Output::Install(None) => peer.psks.step_back(),
             Output::Settle => peer.psks.settle_first(),
+            Output::Abandon => {
+                if let Some(link) = peer.link.as_deref_mut() {
+                    link.sessions.abandon_older(|index| {
+                        self.indices.remove(&index);
+                    });
+                }
+            }
             Output::SetGate(gate) => {
                 self.set_gate(now, peer, gate_number(gate));
                 self.push_event(Event::SecurityChanged { peer: peer.key });

@@ -228,12 +228,13 @@ fn when_the_gate_falls_the_session_below_it_serves() {
 }
 
 #[test]
-fn a_younger_session_that_was_below_serves_when_the_gate_falls() {
+fn a_session_that_was_below_serves_when_the_better_one_has_expired() {
     let mut net = pair_with_both();
-    assert_eq!(made_with(&net, 0), Some((1, L2)));
-    let before = initiations(&net);
     set_gates(&mut net, GATE_OPEN);
-    assert_eq!(made_with(&net, 0), Some((0, 1)), "the peer made it last");
+    assert_eq!(made_with(&net, 0), Some((1, L2)), "the better one goes on");
+    let before = initiations(&net);
+    net.run_for(Duration::from_secs(118));
+    assert_eq!(made_with(&net, 0), Some((0, 1)));
     net.send(0, 1, b"x");
     net.run(15);
     assert_eq!(net.payloads(1), [b"x".to_vec()]);
