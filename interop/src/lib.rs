@@ -12,6 +12,7 @@ pub mod arena;
 pub mod capture;
 pub mod facts;
 pub mod guest;
+pub mod kernel_mode;
 pub mod keys;
 pub mod netns;
 pub mod node;

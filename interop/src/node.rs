@@ -41,6 +41,10 @@ pub struct NodeSettings {
     pub always_under_load: bool,
     /// Whether the configuration is a `wg0.conf` and not a file of our own kind.
     pub wg_conf: bool,
+    /// Whether the peer is stock WireGuard, and not a node in kernel mode.
+    pub stock: bool,
+    /// After how many seconds a key is replaced; only the embedding program has that setting.
+    pub rotate_after: Option<u32>,
 }
 
 /// What runs on our side.
@@ -108,6 +112,14 @@ impl Ours {
         match self {
             Self::Wiremesh(node) => node.peer_endpoint(),
             Self::StandIn(stock, _) => Ok(stock.report()?.endpoint),
+        }
+    }
+
+    /// What the product tells about its peer; nothing from the stand-in.
+    pub fn peer_status(&self) -> Outcome<Value> {
+        match self {
+            Self::Wiremesh(node) => node.peer_status(),
+            Self::StandIn(..) => Ok(Value::Null),
         }
     }
 
@@ -210,9 +222,10 @@ impl Node {
             "[node]\nkey = \"key\"\nlisten = [\"0.0.0.0:{port}\", \"[::]:{port}\"]\n\
              addresses = [\"{}\"]\nstate-dir = \"state\"\ncontrol-socket = \"control.sock\"\n\
              log = \"debug\"\n\n[echo]\nudp-port = {ECHO_PORT}\n\n\
-             [[peer]]\nname = \"stock\"\nid = \"{}\"\nstock = true\nallowed-ips = [\"{}/32\"]\n",
+             [[peer]]\nname = \"stock\"\nid = \"{}\"\nstock = {}\nallowed-ips = [\"{}/32\"]\n",
             settings.addresses.1,
             settings.peer,
+            settings.stock,
             settings.peer_addresses.1,
             port = settings.listen_port,
         );
@@ -239,6 +252,12 @@ impl Node {
             settings.peer_addresses.1,
             settings.peer,
         );
+        if !settings.stock {
+            text.push_str("suites=yes\n");
+        }
+        if let Some(seconds) = settings.rotate_after {
+            text.push_str(&format!("rotate_after_seconds={seconds}\n"));
+        }
         if settings.always_under_load {
             text.push_str("handshakes_per_second_max=0\n");
         }
@@ -302,12 +321,17 @@ impl Node {
     }
 
     fn peer_endpoint(&self) -> Outcome<Option<SocketAddr>> {
+        let peer = self.peer_status()?;
+        Ok(peer["endpoint"].as_str().and_then(|text| text.parse().ok()))
+    }
+
+    /// What the node tells about its one peer.
+    fn peer_status(&self) -> Outcome<Value> {
         let output = self.ask(&["status", "--json"], &["status"])?;
-        let status: Value = serde_json::from_slice(&output.stdout)?;
-        let peers = status["peers"].as_array().into_iter().flatten();
+        let mut status: Value = serde_json::from_slice(&output.stdout)?;
+        let peers = status["peers"].as_array_mut().into_iter().flatten();
         let mut ours = peers.filter(|peer| peer["node_id"] == self.settings.peer.as_str());
-        let endpoint = ours.next().and_then(|peer| peer["endpoint"].as_str());
-        Ok(endpoint.and_then(|text| text.parse().ok()))
+        Ok(ours.next().map(Value::take).unwrap_or_default())
     }
 
     fn status_text(&self) -> String {

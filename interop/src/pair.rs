@@ -92,6 +92,8 @@ impl Pair {
             peer_addresses: their_addresses,
             always_under_load: options.always_under_load,
             wg_conf: options.wg_conf,
+            stock: true,
+            rotate_after: None,
         };
         // The side that cannot begin comes first, so that the first initiation finds it.
         let start_theirs = || Stock::start(arena.make, arena.theirs.clone(), theirs.clone());

@@ -65,9 +65,12 @@ async fn serve(text: &str, socket: &str) -> Outcome {
     if let Ok(limit) = setting("handshakes_per_second_max") {
         builder = builder.handshakes_per_second_max(limit.parse()?);
     }
+    if let Ok(seconds) = setting("rotate_after_seconds") {
+        builder = builder.rotate_after(Duration::from_secs(seconds.parse()?));
+    }
     let node = builder.bind().await?;
     let mut peer = PeerConfig::new(setting("peer")?.parse()?);
-    peer.stock = true;
+    peer.stock = setting("suites").is_err();
     peer.allowed_ips.push(peer_v4);
     if let Ok(psk) = setting("preshared_key") {
         peer.preshared_key = psk.parse()?;
@@ -122,6 +125,8 @@ async fn answer(node: &Node, question: &str) -> String {
                         "endpoint": peer.endpoint.map(|endpoint| endpoint.to_string()),
                         "state": format!("{:?}", peer.state),
                         "reason": peer.reason,
+                        "level": peer.level.map(|level| level.to_string()),
+                        "psk_epoch": peer.psk_epoch,
                     })
                 })
                 .collect();
