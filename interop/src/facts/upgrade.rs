@@ -1,4 +1,4 @@
-//! The first upgrade of two nodes in kernel mode (SUITES.md section 3), done by hand with `wg`:
+//! The first upgrade of two nodes in kernel mode (docs/spec.md section 7.3), done by hand with `wg`:
 //! the order of the steps, and what each of them does to traffic.
 
 use std::time::Duration;
