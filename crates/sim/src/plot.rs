@@ -11,7 +11,7 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = 180.0;
 const PANEL: f64 = 190.0;
 const TOPS: [f64; 2] = [64.0, 318.0];
-const HEIGHT: f64 = 560.0;
+const HEIGHT: f64 = 572.0;
 
 const STYLE: &str = "\
 text{font:13px system-ui,sans-serif;fill:#1c2330}\
