@@ -39,6 +39,7 @@ pub fn full(fast: bool, words: &[&str]) -> ExitCode {
     report.step("clippy", clippy);
     report.step("tests", tests);
     report.step("slow tests", slow::run);
+    report.step("protocol models", models);
     report.step("documentation", documentation);
     report.step("interoperation", || {
         test(cargo(&[
@@ -90,6 +91,13 @@ fn tests() -> Outcome {
     let mut outcome = test(command);
     outcome.skipped.retain(|line| !slow::covers(line));
     outcome
+}
+
+/// The explicit-state search over the control protocol; needs Python and nothing else.
+fn models() -> Outcome {
+    let mut command = Command::new("python3");
+    command.arg("docs/proofs/search.py").current_dir(root());
+    run(command)
 }
 
 fn documentation() -> Outcome {
