@@ -16,7 +16,7 @@ use std::time::Duration;
 use tunnel::Make::{self, Engine, Kernel};
 use tunnel::{Datagram, Inner, Millis};
 use wiremesh_control::frame::MessageType;
-use wiremesh_control::{Level, Policy, Random, Stage, SuiteId};
+use wiremesh_control::{Level, Phase, Policy, Random, Stage, SuiteId};
 use world::{Fate, RECOVERY, World};
 
 const PAIRS: [[Make; 2]; 3] = [[Kernel, Kernel], [Engine, Kernel], [Kernel, Engine]];
@@ -243,15 +243,22 @@ fn a_quiet_peer_is_not_dead() {
 
 /// Minutes of traffic with rotations; the packets that were lost and the epoch in the end.
 fn rotate(makes: [Make; 2], fate: Fate, minutes: u64) -> (usize, u32) {
+    rotate_while(makes, fate, minutes, 100)
+}
+
+/// The same with an application that sends so often.
+fn rotate_while(makes: [Make; 2], fate: Fate, minutes: u64, every: Millis) -> (usize, u32) {
     let after = Duration::from_secs(60);
     let mut world = World::with_rotation(makes, [Policy::default(); 2], after);
     recovers(&mut world);
     world.fate = fate;
+    world.chatter_every = every;
     world.log.clear();
-    let before = world.lost(world.time - SECOND);
+    let settled = |world: &World| world.lost(world.time - 2 * SECOND);
+    let before = settled(&world);
     let replaced = world.nodes.each_ref().map(|node| node.replaced);
     world.run_for(minutes * 60 * SECOND);
-    let lost = world.lost(world.time - SECOND) - before;
+    let lost = settled(&world) - before;
     println!("{makes:?}: lost {lost}, epoch {}", world.status(0).epoch);
     assert_eq!(
         world.nodes.each_ref().map(|node| node.replaced),
@@ -275,11 +282,67 @@ fn rotation_loses_no_packet() {
 #[test]
 fn rotation_without_done_loses_no_packet() {
     for makes in PAIRS {
-        let fate = |_, letter: &world::Letter| letter.message() == Some(MessageType::Done);
-        let (lost, epoch) = rotate(makes, Box::new(fate), 60);
-        println!("{makes:?}: epoch {epoch}");
-        assert_eq!(lost, 0, "{makes:?}");
-        assert!(epoch > 8, "{makes:?}: {epoch}");
+        // With little data the knocks of B, while A has the other key, stand alone.
+        for every in [100, 3_000] {
+            let fate = |_, letter: &world::Letter| letter.message() == Some(MessageType::Done);
+            let (lost, epoch) = rotate_while(makes, Box::new(fate), 60, every);
+            println!("{makes:?}: epoch {epoch}");
+            assert_eq!(lost, 0, "{makes:?}");
+            assert!(epoch > 8, "{makes:?}: {epoch}");
+        }
+    }
+}
+
+#[test]
+fn a_handshake_between_two_fins_decides_nothing() {
+    for initiator in 0..2 {
+        let after = Duration::from_secs(60);
+        let policies = [Policy::default(); 2];
+        let mut world = World::with_rotation([Kernel, Kernel], policies, after);
+        recovers(&mut world);
+        let mut fins = 0;
+        world.fate = Box::new(move |_, letter| match letter.message() {
+            Some(MessageType::Fin) => {
+                fins += 1;
+                fins < 4
+            }
+            kind => kind == Some(MessageType::Done),
+        });
+        while world.status(0).phase != Phase::RotateFinished {
+            world.run_for(100);
+        }
+        world.run_for(5 * SECOND);
+        world.handshake(initiator);
+        let before = world.lost(world.time - SECOND);
+        let replaced = world.nodes[0].replaced;
+        world.run_for(300 * SECOND);
+        assert_eq!(
+            world.lost(world.time - SECOND),
+            before,
+            "{}",
+            world.describe()
+        );
+        assert_eq!(world.nodes[0].replaced, replaced);
+        assert_eq!(world.nodes[0].tunnel.keys, world.nodes[1].tunnel.keys);
+    }
+}
+
+#[test]
+fn handshakes_over_a_slow_network_are_no_knocks() {
+    let mut world = World::new([Kernel, Kernel]);
+    recovers(&mut world);
+    world.chatter = false;
+    world.delay = 600;
+    let replaced = world.nodes[0].replaced;
+    for _ in 0..6 {
+        world.handshake(1);
+        world.run_for(5 * SECOND);
+        assert_eq!(
+            world.nodes[0].replaced,
+            replaced,
+            "{}",
+            world.log.join("\n")
+        );
     }
 }
 

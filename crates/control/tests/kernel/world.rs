@@ -14,10 +14,6 @@ use wiremesh_wire::{Now, PresharedKey};
 
 /// Every clock step and every delivery.
 const TICK: Millis = 10;
-/// One way.
-const DELAY: Millis = 20;
-/// How often the application sends when it does.
-const CHATTER: Millis = 100;
 /// A node that is cut off for longer than that after a fault is stuck.
 pub const RECOVERY: Millis = 200_000;
 
@@ -66,6 +62,10 @@ pub struct World {
     letters: VecDeque<Letter>,
     pub fate: Fate,
     pub chatter: bool,
+    /// How often the application sends when it does.
+    pub chatter_every: Millis,
+    /// One way.
+    pub delay: Millis,
     /// Deliveries and commands so far.
     pub steps: u64,
     /// At this step, this node, off for so long.
@@ -99,6 +99,8 @@ impl World {
             letters: VecDeque::new(),
             fate: Box::new(|_, _| false),
             chatter: true,
+            chatter_every: 100,
+            delay: 20,
             steps: 0,
             crash: None,
             crashed_at: None,
@@ -175,7 +177,7 @@ impl World {
                 self.poll(at);
             }
         }
-        if self.chatter && self.time.is_multiple_of(CHATTER) {
+        if self.chatter && self.time.is_multiple_of(self.chatter_every) {
             self.send_application(0);
             self.send_application(1);
         }
@@ -261,7 +263,7 @@ impl World {
 
     fn transmit(&mut self, from: usize, datagram: Datagram) {
         let letter = Letter {
-            at: self.time + DELAY,
+            at: self.time + self.delay,
             to: 1 - from,
             datagram,
         };
@@ -583,7 +585,7 @@ impl World {
         }
     }
 
-    /// Both gates are open, and with chatter: what was sent in the last half second arrived.
+    /// Both gates are open, and with chatter: what was sent just now arrived.
     pub fn is_up(&self) -> bool {
         let open = self.is_open(0) && self.is_open(1);
         let heard = |at: usize| match self.chatter {
@@ -591,6 +593,15 @@ impl World {
             false => self.shares_session(at),
         };
         self.is_on() && open && heard(0) && heard(1)
+    }
+
+    /// One more handshake of a session that lives.
+    pub fn handshake(&mut self, initiator: usize) {
+        let (mut ids, mut effects) = (self.ids, Effects::default());
+        let tunnel = &mut self.nodes[initiator].tunnel;
+        tunnel.initiate_now(self.time, &mut ids, &mut effects);
+        self.ids = ids;
+        self.take(initiator, effects);
     }
 
     /// Both are running.
@@ -607,7 +618,7 @@ impl World {
     }
 
     fn is_heard(&self, at: usize) -> bool {
-        let recent = self.time.saturating_sub(500);
+        let recent = self.time.saturating_sub(2 * self.chatter_every + 400);
         let heard = self.nodes[1 - at].arrived.values().next_back();
         heard.is_some_and(|last| *last >= recent)
     }
