@@ -97,8 +97,8 @@ fn one_restored_from_backup() {
             let backup = (pair.sides[who].pin, pair.sides[who].record_seq);
             // The peer changes its mind for good meanwhile, and so does the one with the backup.
             pair.pass(100 * SECOND);
-            for at in 0..2 {
-                pair.set_policy(at, policies[at]);
+            for (at, policy) in policies.into_iter().enumerate() {
+                pair.set_policy(at, policy);
             }
             pair.pass(100 * SECOND);
             (pair.sides[who].pin, pair.sides[who].record_seq) = backup;
