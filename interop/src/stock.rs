@@ -1,6 +1,7 @@
 //! The other side: a stock WireGuard of one of three makes, configured the way its makers mean it.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -189,7 +190,8 @@ impl Stock {
         };
         let mut running = Running::start(&mut command, &scratch_file("stock-log")?)?;
         let socket = uapi::socket_path(&self.interface);
-        let up = || !running.is_alive() || socket.exists();
+        // The file is there a moment before anybody listens.
+        let up = || !running.is_alive() || UnixStream::connect(&socket).is_ok();
         let limit = Duration::from_secs(10);
         let (_, _) = wait_for(&format!("{path} to start"), limit, {
             let mut up = up;
