@@ -157,9 +157,11 @@ impl Link {
             set -e
             modprobe -q veth || true
             ip netns add $1; ip netns add $2
-            ip link add link0 netns $1 type veth peer name link0 netns $2
+            ip link add $1 type veth peer name $2
             for end in 1 2; do
               eval name=\\$$end
+              ip link set $name netns $name
+              ip -n $name link set $name name link0
               ip -n $name link set lo up
               ip -n $name addr add 10.96.0.$end/24 dev link0
               ip -n $name link set link0 up
