@@ -10,8 +10,8 @@
 
 extern crate alloc;
 
-pub use wiremesh_core as core_layer;
 pub use wiremesh_control as control_layer;
+pub use wiremesh_core as core_layer;
 pub use wiremesh_noise as noise_layer;
 pub use wiremesh_wire as wire_layer;
 
