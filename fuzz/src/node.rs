@@ -31,8 +31,9 @@ struct Network {
     now: Now,
     /// Datagrams on their way: from, to, bytes.
     sent: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
-    /// Who sealed the packet of each serial number, and for whom.
-    packets: Vec<(usize, usize)>,
+    /// Who sealed the packet of each serial number, and for whom; and at which level, unless it had
+    /// to wait for a session.
+    packets: Vec<(usize, usize, Option<Level>)>,
 }
 
 /// Plays the input.
@@ -200,8 +201,13 @@ impl Network {
         let from = from.and_then(|id| self.hosts.iter().position(|host| host.id == id));
         let serial = packet.get(HEADER_LEN..).and_then(|rest| rest.first_chunk());
         let serial = u32::from_le_bytes(*serial.expect("only whole packets are sealed"));
-        let way = self.packets.get(serial as usize);
-        assert_eq!(way.copied(), from.map(|from| (from, at)));
+        let sealed = self.packets.get(serial as usize).copied();
+        assert_eq!(
+            sealed.map(|(from, to, _)| (Some(from), to)),
+            Some((from, at))
+        );
+        let level = sealed.and_then(|(.., level)| level);
+        self.hosts[at].check_passed(self.now, received.peer, level);
         assert!(
             self.hosts[at].delivered.insert(serial),
             "a packet is delivered twice"
@@ -211,7 +217,11 @@ impl Network {
     fn send_packet(&mut self, at: usize, whom: u8) {
         let whom = usize::from(whom) % NODES;
         let serial = self.packets.len() as u32;
-        self.packets.push((at, whom));
+        let security = self
+            .key(at, whom)
+            .and_then(|key| self.hosts[at].node.security(self.now, key));
+        let level = security.and_then(|security| security.level);
+        self.packets.push((at, whom, level));
         let mut packet = vec![0; HEADER_LEN];
         packet.extend_from_slice(&serial.to_le_bytes());
         let way = [at, whom].map(|n| (overlay_address(&self.hosts[n].id), 7));
@@ -323,6 +333,7 @@ impl Network {
             .peers()
             .filter_map(|key| host.node.node_id_of(key))
             .collect();
+        host.gates.clear();
         host.disk.lives += 1;
         host.node = host.disk.make(at, self.now, host.admission, host.limits);
         for whom in 0..NODES {
@@ -346,7 +357,8 @@ impl Network {
         self.sent.truncate(512);
     }
 
-    fn check(&self) {
-        self.hosts.iter().for_each(|host| host.check(self.now));
+    fn check(&mut self) {
+        let now = self.now;
+        self.hosts.iter_mut().for_each(|host| host.check(now));
     }
 }

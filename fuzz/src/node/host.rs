@@ -8,7 +8,10 @@ use wiremesh_control::{Level, Pin, Policy};
 use wiremesh_core::{
     Admission, ControlConfig, Event, Limits, Node, NodeConfig, Path, PeerConfig, PeerKey, Received,
 };
-use wiremesh_wire::{NodeId, Now, SecretKey, Tai64n};
+use wiremesh_wire::{Instant, NodeId, Now, SecretKey, Tai64n};
+
+/// For so long data passes that its sender sealed before it knew of a higher gate.
+const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct Host {
     pub(super) node: Node,
@@ -23,6 +26,8 @@ pub(super) struct Host {
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) disk: Disk,
+    /// What data of each peer needs, and since when.
+    pub(super) gates: BTreeMap<PeerKey, (Option<Level>, Instant)>,
 }
 
 /// What is left after a restart.
@@ -100,6 +105,7 @@ impl Host {
             delivered: BTreeSet::new(),
             limits,
             admission,
+            gates: BTreeMap::new(),
         }
     }
 
@@ -155,10 +161,28 @@ impl Host {
         );
     }
 
-    pub(super) fn check(&self, now: Now) {
+    pub(super) fn check(&mut self, now: Now) {
         self.check_usage();
         for key in self.node.peers() {
             self.check_level(now, key);
+            let required = self.node.security(now, key).expect("a peer").required;
+            let known = self.gates.entry(key).or_insert((required, now.instant));
+            if known.0 != required {
+                *known = (required, now.instant);
+            }
+        }
+    }
+
+    /// Data came that was sealed at this level: the gate lets it through, or did until just now.
+    pub(super) fn check_passed(&self, now: Now, key: PeerKey, sealed: Option<Level>) {
+        let required = self.node.security(now, key).expect("a peer").required;
+        let Some((known, since)) = self.gates.get(&key) else {
+            return;
+        };
+        let long_ago = now.instant.saturating_since(*since) > GRACE;
+        if *known == required && long_ago && self.disk.policy.is_some() {
+            let required = required.expect("data of a stranger");
+            assert!(sealed.is_none_or(|level| level >= required));
         }
     }
 
