@@ -15,7 +15,7 @@ pub use status::{MachineStatus, Phase, Refusal, WaitReason};
 
 use crate::Random;
 use crate::exchange::{Agreement, Offered, Replied, Role};
-use crate::frame::{ExchangeId, MessageType, Reassembly, fragment};
+use crate::frame::{ExchangeId, MessageType, REASSEMBLY_TIME, Reassembly, fragment};
 use crate::local::{Local, Plane};
 use crate::pin::Pin;
 use crate::policy::required_level;
@@ -221,6 +221,8 @@ pub struct Machine {
     /// The time up to which costly messages are paid for.
     paid_until: Instant,
     reassembly: Option<Box<Reassembly>>,
+    /// When what is incomplete in it is given up.
+    reassembly_until: Instant,
     /// The key that is installed; `None` is the boot key.
     slot: Option<InSlot>,
     last_epoch: u32,
@@ -276,6 +278,7 @@ impl Machine {
             began: Instant::ZERO,
             paid_until: Instant::ZERO,
             reassembly: None,
+            reassembly_until: Instant::ZERO,
             slot: None,
             last_epoch: 0,
             legacy: false,
@@ -521,14 +524,18 @@ impl Machine {
     /// Takes the payload of one control packet.
     pub fn handle_frame(&mut self, cx: &mut Context<'_>, payload: &[u8]) {
         let reassembly = self.reassembly.get_or_insert_default();
-        let message = match reassembly.handle_frame(cx.now.instant, payload) {
-            Ok(Some(message)) => message,
-            Ok(None) => return,
-            Err(_) => return self.reject(cx, Refusal::Frame),
-        };
+        let whole = reassembly.handle_frame(cx.now.instant, payload);
         if reassembly.is_empty() {
             self.reassembly = None;
         }
+        let message = match whole {
+            Ok(Some(message)) => message,
+            Ok(None) => {
+                self.reassembly_until = cx.now.instant + REASSEMBLY_TIME;
+                return;
+            }
+            Err(_) => return self.reject(cx, Refusal::Frame),
+        };
         if !message.kind.is_cheap() && !self.afford(cx) {
             return self.reject(cx, Refusal::TooMany);
         }

@@ -31,10 +31,8 @@ impl Machine {
             _ => Some(self.began + EXCHANGE_TIME),
         };
         let retry = self.retry_at.filter(|_| self.wanted && self.is_free());
-        match (exchange, retry) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let incomplete = self.reassembly.as_ref().map(|_| self.reassembly_until);
+        [exchange, retry, incomplete].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -43,6 +41,7 @@ impl Machine {
         if self.next_deadline().is_none_or(|at| now < at) {
             return;
         }
+        self.reassembly.take_if(|_| now >= self.reassembly_until);
         self.repeat(cx);
         let over = match &self.exchange {
             Exchange::Held(..) | Exchange::Waiting(_) => now >= self.asked_at + ADMISSION_TIME,
