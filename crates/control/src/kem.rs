@@ -60,7 +60,7 @@ impl KemSecret {
         &self.encapsulation_key
     }
 
-    /// Recovers the shared secret of a ciphertext. Costs about 0.2 ms.
+    /// Recovers the shared secret of a ciphertext. Costs about 0.1 ms.
     ///
     /// Never fails: a ciphertext that was not made for this key gives a secret that nobody else
     /// knows (implicit rejection, FIPS 203, algorithm 18), in the same time.
@@ -80,7 +80,7 @@ impl fmt::Debug for KemSecret {
 }
 
 /// Makes a shared secret for the holder of `ek`: the ciphertext to send, and the secret. Costs
-/// about 0.2 ms.
+/// about 0.1 ms.
 ///
 /// `m` must be uniformly random, secret and used once.
 ///
