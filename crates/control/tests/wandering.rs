@@ -8,7 +8,7 @@ mod pair;
 use pair::Pair;
 use proptest::prelude::*;
 use std::time::Duration;
-use wiremesh_control::machine::Gate;
+use wiremesh_control::machine::{Gate, Output};
 use wiremesh_control::{Level, Policy, Stage, SuiteId, choose};
 
 /// Two live nodes are at their common level after this much time of good delivery.
@@ -77,6 +77,27 @@ fn event() -> impl Strategy<Value = Event> {
         1 => side.clone().prop_map(Event::Expire),
         1 => (side, -200_000..200_000i64).prop_map(|(at, secs)| Event::Clock(at, secs)),
     ]
+}
+
+/// The moves between phases that the models of docs/proofs allow.
+const TRANSITIONS: &str = include_str!("../../../docs/proofs/transitions.txt");
+
+/// Every move since the last time is one that the models allow.
+fn check_moves(pair: &mut Pair) {
+    for side in &mut pair.sides {
+        for output in side.outputs.drain(..) {
+            if let Output::Moved {
+                role,
+                from,
+                event,
+                to,
+            } = output
+            {
+                let line = format!("{role:?} {from:?} {event} {to:?}");
+                assert!(TRANSITIONS.lines().any(|known| known == line), "{line}");
+            }
+        }
+    }
 }
 
 /// What the rules of section 7.2 allow a side to have as its gate, reckoned apart from the machine.
@@ -167,6 +188,7 @@ fn wander(start: [usize; 2], events: &[Event]) {
     for event in events {
         play(&mut pair, event);
         check_gates(&pair);
+        check_moves(&mut pair);
     }
     pair.deaf = [false; 2];
     for side in &mut pair.sides {
@@ -176,6 +198,7 @@ fn wander(start: [usize; 2], events: &[Event]) {
     while pair.time < end {
         pair.pass(Duration::from_secs(1));
         check_gates(&pair);
+        check_moves(&mut pair);
     }
     let Some(level) = common(&pair) else {
         return;

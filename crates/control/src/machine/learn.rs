@@ -1,7 +1,6 @@
 //! What the machine learns from the peer's records and lists, and what it objects to.
 
 use super::{Admission, Context, Exchange, Machine, Output, Refusal, WaitReason};
-use crate::exchange::Role;
 use crate::frame::{ExchangeId, MessageType};
 use crate::message::{Abort, AbortCode, CAP_SESSION_GATE, Hello, Key};
 use crate::policy::Stage;
@@ -252,10 +251,6 @@ impl Machine {
             return self.reject(cx, Refusal::Malformed);
         };
         if let Err(refusal) = self.learn_record(cx, &key.record) {
-            // Untimely, as in `learn_hello`: then there is no static key, and L2 is to be had.
-            if self.role == Role::A && self.open_record(cx, &key.record).is_ok() {
-                return self.send_offer(cx);
-            }
             return self.reject(cx, refusal);
         }
         if let Some(ek) = key.ek {

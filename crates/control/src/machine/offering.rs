@@ -17,7 +17,7 @@ impl Machine {
         self.began = cx.now.instant;
         self.wanted = false;
         self.outdated = false;
-        let lists_static = cx.local.kem().is_some();
+        let lists_static = cx.local.suites().contains(SuiteId::HYBRID_STATIC);
         let may_have_one = self
             .record
             .as_ref()

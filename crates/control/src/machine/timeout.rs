@@ -77,7 +77,12 @@ impl Machine {
     /// 10 s are over. Silence never means "old peer".
     fn on_exchange_over(&mut self, cx: &mut Context<'_>) {
         match core::mem::replace(&mut self.exchange, Exchange::None) {
-            Exchange::Offered(..) | Exchange::KeyWanted(_) => {
+            // L3 cannot be had, but the peer may not list it anyway.
+            Exchange::KeyWanted(_) => {
+                self.began = cx.now.instant;
+                self.send_offer(cx);
+            }
+            Exchange::Offered(..) => {
                 self.wait_for_silence(cx);
                 self.retry_later(cx);
             }

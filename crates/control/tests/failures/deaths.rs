@@ -108,6 +108,33 @@ fn one_restored_from_backup() {
     }
 }
 
+/// Its records count from below what the peer has seen, so the peer takes none of them, nor the
+/// static key that they name. Only L3 rests on those.
+#[test]
+fn one_whose_record_numbers_were_put_back() {
+    let lists_l3 = Policy {
+        minimum: Level::Classical,
+        ..with_static_keys()
+    };
+    let old = Policy::at(Stage::OldOnly);
+    let with_key = Policy {
+        static_kem: true,
+        ..old
+    };
+    for who in 0..2 {
+        for peer in [lists_l3, with_key] {
+            let mut policies = [peer; 2];
+            policies[who] = old;
+            let mut pair = met(policies, 1);
+            pair.sides[who].record_seq -= 100;
+            pair.sides[who].clock_off = -100;
+            pair.crash(who, with_key);
+            pair.crash(1 - who, peer);
+            heals(&mut pair, 1);
+        }
+    }
+}
+
 #[test]
 fn one_that_has_lost_its_pins() {
     for who in 0..2 {
