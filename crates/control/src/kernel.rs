@@ -221,8 +221,6 @@ impl KernelPeer {
     fn on_handshake(&mut self, local: &Local, now: Now, random: &mut dyn Random) {
         self.session_since = Some(now.instant);
         self.sessionless_since = None;
-        self.unanswered_since = None;
-        self.knocks.clear();
         if let Some(candidate) = &self.candidate
             && now.instant < candidate.decided_from
         {
@@ -247,7 +245,7 @@ impl KernelPeer {
         let sent = self.view.tx_bytes.saturating_sub(before.tx_bytes);
         self.traffic_bytes += received + sent;
         if (1..=KNOCKS as u64).any(|count| received == count * INITIATION_BYTES) {
-            // An initiation; if a handshake follows from it, it will be forgotten.
+            // An initiation; what follows if it leads to a session makes it forgotten.
             self.knocks.push(now);
         } else if received > 0 {
             // Only who has a session with us can send that.

@@ -336,11 +336,6 @@ impl Machine {
             // DONE is missing because FIN never arrived: the peer has the key before.
             self.exchange = Exchange::None;
         }
-        if self.role == Role::B && self.plane == Plane::Kernel && !self.confirmed {
-            // It was told to drop what it had when A had done so.
-            self.confirmed = true;
-            self.settled(cx);
-        }
         self.rotate_if_due(cx);
     }
 

@@ -17,6 +17,7 @@ use tunnel::Make::{self, Engine, Kernel};
 use tunnel::{Datagram, Inner, Millis};
 use wiremesh_control::frame::MessageType;
 use wiremesh_control::{Level, Phase, Policy, Random, Stage, SuiteId};
+use wiremesh_wire::PresharedKey;
 use world::{Fate, RECOVERY, World};
 
 const PAIRS: [[Make; 2]; 3] = [[Kernel, Kernel], [Engine, Kernel], [Kernel, Engine]];
@@ -222,6 +223,57 @@ fn a_peer_that_lost_its_key_is_dead_after_three_knocks() {
             assert!(took <= 20 * SECOND, "{makes:?}: {took} ms");
         }
     }
+}
+
+#[test]
+fn knocks_beside_data_are_no_lost_key() {
+    let mut world = World::new([Kernel, Kernel]);
+    recovers(&mut world);
+    world.chatter_every = 3 * SECOND;
+    // As in a rotation whose DONE is missing: the session lives, the next handshake fails.
+    world.nodes[1].tunnel.keys = vec![PresharedKey::from_bytes([9; 32])];
+    let replaced = world.nodes[0].replaced;
+    for _ in 0..10 {
+        world.handshake(1);
+        world.run_for(5 * SECOND);
+    }
+    assert_eq!(world.nodes[0].replaced, replaced);
+    assert!(world.is_up());
+}
+
+#[test]
+fn without_any_figures_a_session_ends_after_180_s() {
+    let mut world = World::new([Kernel, Kernel]);
+    recovers(&mut world);
+    world.nodes[0].told = Some(world.nodes[0].view());
+    world.power_off(1, 1_000 * SECOND);
+    world.run_for(150 * SECOND);
+    assert!(world.is_open(0));
+    world.run_for(60 * SECOND);
+    assert!(!world.is_open(0));
+    assert_eq!(world.status(0).epoch, 0);
+}
+
+#[test]
+fn live_that_is_there_before_its_session_is_seen_changes_nothing() {
+    let after = Duration::from_secs(60);
+    let policies = [Policy::default(); 2];
+    let mut world = World::with_rotation([Kernel, Kernel], policies, after);
+    recovers(&mut world);
+    // After the exchange of the second session, no third comes up before that one is over.
+    world.fate = Box::new(|now, letter| {
+        let data = matches!(letter.datagram, Datagram::Data { .. });
+        (200 * SECOND..303 * SECOND).contains(&now) && !data
+    });
+    let replaced = world.nodes[1].replaced;
+    world.run_to(320 * SECOND);
+    assert!(world.is_up(), "{}", world.describe());
+    assert_eq!(
+        world.nodes[1].replaced,
+        replaced,
+        "{}",
+        world.log.join("\n")
+    );
 }
 
 #[test]

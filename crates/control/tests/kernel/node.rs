@@ -44,6 +44,8 @@ pub struct Node {
     pub arrived: BTreeMap<u64, Millis>,
     /// Packets of the application that were accepted for sending here.
     pub sent: BTreeMap<u64, Millis>,
+    /// What the kernel tells, instead of what is.
+    pub told: Option<KernelView>,
     /// How often the peer was removed and added again.
     pub replaced: u32,
 }
@@ -116,6 +118,7 @@ impl Node {
             killed_until: None,
             arrived: BTreeMap::new(),
             sent: BTreeMap::new(),
+            told: None,
             replaced: 0,
         }
     }
@@ -127,7 +130,7 @@ impl Node {
     }
 
     pub fn view(&self) -> KernelView {
-        KernelView {
+        self.told.unwrap_or(KernelView {
             // As `wg show` tells it.
             last_handshake: self
                 .tunnel
@@ -135,6 +138,6 @@ impl Node {
                 .map(|at| Self::now(at / 1_000 * 1_000).unix),
             rx_bytes: self.tunnel.rx_bytes,
             tx_bytes: self.tunnel.tx_bytes,
-        }
+        })
     }
 }
