@@ -40,7 +40,7 @@ fn nothing_leaves_below_its_level_and_all_reach_it_for_five_hundred_seeds() {
     // The runs are worth something: exchanges end, policies change, and there are pairs at every
     // level and some that must not talk.
     let total = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
-    assert!(total(|report| report.agreements) > 10 * count);
+    assert!(total(|report| report.agreements) > 8 * count);
     assert!(total(|report| report.policy_changes) > count);
     for level in 0..3 {
         let pairs: u64 = reports.iter().map(|report| report.levels[level]).sum();
