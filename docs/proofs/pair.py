@@ -38,7 +38,7 @@ class Pair:
     # Building blocks.
 
     def _with(self, world, who, node, effects=()):
-        """`who` becomes `node`; then its wishes are met."""
+        """`who` becomes `node`; then its wishes are met: ("send", kind, exchange), ("readd",)."""
         nodes = (node, world.nodes[B]) if who == A else (world.nodes[A], node)
         world = world._replace(nodes=nodes)
         for effect in effects:
@@ -80,8 +80,8 @@ class Pair:
         return self._on_session(world, responder, session, key)
 
     def _on_session(self, world, who, session, key):
-        """`who` can send on a session now. T1: a rule may wait until the other side has given up the
-        exchange; that is 10 s, which the time-outs of A are longer than."""
+        """`who` can send on a session now. T1: a rule of A may wait until B has given up the
+        exchange, which B does 10 s after OFFER."""
         node, other = world.nodes[who], world.nodes[1 - who]
         takes_fin = other.phase in ("Replied", "UpReplied")
         forgot = not (takes_fin and other.exchange in (node.exchange, node.candidate))
@@ -236,3 +236,14 @@ class Pair:
         """I3."""
         held = [m.held(n) for m, n in zip(self.machines, world.nodes)]
         return bool(held[A] & held[B])
+
+    def can_handshake(self, world):
+        """I4: where one end has several keys to try, either may initiate at any time. Two kernels
+        have to wait for DONE, and one that alternates for its other key."""
+        if not any(self.engines) or any(node.phase == "Alternate" for node in world.nodes):
+            return True
+        for who in (A, B):
+            answers = self.machines[1 - who].answers(world.nodes[1 - who])
+            if not any(self.machines[who].accepts(world.nodes[who], key) for key in answers):
+                return False
+        return True

@@ -2,8 +2,8 @@
 
 Owns the table. A machine is an exchange state, whether it has agreed on L1, and whether a session
 at the required level is open; a phase is made of these three. The table says what an event may do
-to the first, and the two lists what to the second, whatever the network, the peer or the operator does; the search checks that every
-step of its engines is in it.
+to the first, and the two lists what to the second, whatever the network, the peer or the operator
+does; the search checks that every step of its engines is in it.
 """
 
 from itertools import product

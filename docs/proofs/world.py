@@ -28,7 +28,7 @@ class Node(NamedTuple):
     phase: str = "Boot"
     exchange: Optional[int] = None
     """The key of the exchange under way, or of the last one. A has a name for its OFFER here until
-    REPLY comes: the key is B's making, and another one each time that B forgets and replies anew."""
+    REPLY comes: B makes the key, and another one each time that it forgets and replies anew."""
     offer: Optional[int] = None
     """B: the OFFER that it has replied to."""
     settled: int = BOOT
@@ -66,10 +66,6 @@ class World(NamedTuple):
     """Control messages in flight; any of them may arrive next."""
 
 
-class Effects(list):
-    """What a node wants done: ("send", kind, exchange), ("initiate",), ("readd",)."""
-
-
 def shared(world, who):
     """The sessions of `who` that the other side has too, or will accept the first packet of."""
     known = {session for session, _ in world.nodes[1 - who].sessions}
@@ -100,8 +96,8 @@ def _without_idle(world, engines):
     for who, node in enumerate(world.nodes):
         if engines[who] and len(node.sessions) == 2 and node.sessions[0][1] == BOOT:
             session = node.sessions[0][0]
-            idle = session not in shared(world, who) and all(m.session != session for m in world.net)
-            if idle:
+            carries = any(m.session == session for m in world.net)
+            if not carries and session not in shared(world, who):
                 node = node._replace(sessions=node.sessions[1:])
                 nodes = (node, world.nodes[B]) if who == A else (world.nodes[A], node)
                 world = world._replace(nodes=nodes)
