@@ -41,8 +41,8 @@ struct Life {
     /// Datagrams that were accepted once.
     consumed: BTreeSet<[u8; 16]>,
     epochs: BTreeMap<usize, BTreeSet<u32>>,
-    /// The last one, and the one before it.
-    last_initiations: BTreeMap<usize, (Instant, Option<Instant>)>,
+    /// The last three, newest first.
+    last_initiations: BTreeMap<usize, [Option<Instant>; 3]>,
     last_timestamp: Option<Tai64n>,
 }
 
@@ -163,18 +163,13 @@ impl Checker {
             return Ok(());
         };
         let life = &mut self.lives[host];
-        let last = life.last_initiations.get(&whom).copied();
-        life.last_initiations
-            .insert(whom, (now, last.map(|(last, _)| last)));
-        // One may come right behind another, to an engine that has just got a new key.
-        let last = last.and_then(|(last, before)| {
-            if from.suites.is_some() {
-                before
-            } else {
-                Some(last)
-            }
-        });
-        if let Some(last) = last {
+        let last = life.last_initiations.entry(whom).or_default();
+        // One may come right behind FIN and one right behind DONE, to an engine that has just got
+        // a new key.
+        let counts = if from.suites.is_some() { 2 } else { 0 };
+        let before = last[counts];
+        *last = [Some(now), last[0], last[1]];
+        if let Some(last) = before {
             let gap = now.saturating_since(last);
             ensure(
                 gap >= Duration::from_millis(40),

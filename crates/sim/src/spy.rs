@@ -131,8 +131,8 @@ pub(crate) struct Spy {
     boot: BTreeMap<(usize, usize), PresharedKey>,
     remotes: BTreeMap<(usize, usize), RemoteIdentity>,
     initiations: BTreeMap<u32, Vec<Initiation>>,
-    /// By sender and receiver index.
-    sessions: BTreeMap<(usize, u32), BootSession>,
+    /// By sender and receiver index. A replayed initiation may have made several of one index.
+    sessions: BTreeMap<(usize, u32), Vec<BootSession>>,
 }
 
 impl Spy {
@@ -174,7 +174,10 @@ impl Spy {
 
     /// Forgets sessions and initiations that began before.
     pub(crate) fn forget_before(&mut self, time: u64) {
-        self.sessions.retain(|_, session| session.at >= time);
+        self.sessions.retain(|_, sessions| {
+            sessions.retain(|session| session.at >= time);
+            !sessions.is_empty()
+        });
         self.initiations.retain(|_, waiting| {
             waiting.retain(|initiation| initiation.at >= time);
             !waiting.is_empty()
@@ -198,31 +201,33 @@ impl Spy {
                 Ok(Heard::Initiation)
             }
             Ok(Message::Response(message)) => self.on_response(host, time, &message, datagram),
-            Ok(Message::TransportData(header)) => {
-                let Some(session) = self.sessions.get(&(host, header.receiver)) else {
-                    return Ok(Heard::Sealed);
-                };
-                let mut sealed = datagram[HEADER_BYTES..].to_vec();
-                let packet = session
-                    .key
-                    .open_with_counter(header.counter, &mut sealed)
-                    .map_err(|_| format!("node {host}: the spy cannot open boot data"))?;
-                let to = session.to;
-                let inside = self.look_inside(host, to, packet);
-                Ok(Heard::Boot { to, inside })
-            }
+            Ok(Message::TransportData(_)) => match self.open(host, datagram) {
+                Some((to, packet)) => {
+                    let inside = self.look_inside(host, to, &packet);
+                    Ok(Heard::Boot { to, inside })
+                }
+                None => Ok(Heard::Sealed),
+            },
             _ => Ok(Heard::Noise),
         }
     }
 
     /// Whether a node sealed this under a boot key.
     pub(crate) fn is_boot(&self, host: usize, datagram: &[u8]) -> bool {
-        match Message::parse(datagram) {
-            Ok(Message::TransportData(header)) => {
-                self.sessions.contains_key(&(host, header.receiver))
-            }
-            _ => false,
-        }
+        self.open(host, datagram).is_some()
+    }
+
+    /// For whom a datagram of a node is and what is in it, if a boot key made its session.
+    fn open(&self, host: usize, datagram: &[u8]) -> Option<(usize, Vec<u8>)> {
+        let Ok(Message::TransportData(header)) = Message::parse(datagram) else {
+            return None;
+        };
+        let sessions = self.sessions.get(&(host, header.receiver))?;
+        sessions.iter().find_map(|session| {
+            let mut sealed = datagram[HEADER_BYTES..].to_vec();
+            let opened = session.key.open_with_counter(header.counter, &mut sealed);
+            Some((session.to, opened.ok()?.to_vec()))
+        })
     }
 
     fn on_initiation(&mut self, host: usize, at: u64, message: HandshakeInitiation, bytes: &[u8]) {
@@ -272,10 +277,9 @@ impl Spy {
         let boot = keys.is_some();
         if let Some((to_responder, to_initiator)) = keys {
             let session = |to, key| BootSession { to, at: time, key };
-            self.sessions
-                .insert((from, message.sender), session(host, to_responder));
-            self.sessions
-                .insert((host, message.receiver), session(from, to_initiator));
+            let mut add = |at, session| self.sessions.entry(at).or_default().push(session);
+            add((from, message.sender), session(host, to_responder));
+            add((host, message.receiver), session(from, to_initiator));
         }
         Ok(Heard::Response { to: from, boot })
     }
