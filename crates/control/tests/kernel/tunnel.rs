@@ -273,6 +273,11 @@ impl Tunnel {
             return;
         }
         self.consumed_at = Some(now);
+        if self.make == Make::Kernel {
+            // A response counts as an initiation of one's own, and the retry that it holds back
+            // does not come later.
+            self.initiated_at = Some(now);
+        }
         self.on_authenticated(now, 148);
         // Rule E2: the next key, while nothing comes under the last.
         let index = self.answered.map_or(0, |last| (last + 1) % self.keys.len());
@@ -390,7 +395,7 @@ impl Tunnel {
         if self.retry_at.take_if(|at| now >= *at).is_some() {
             self.attempts += 1;
             if self.attempts <= ATTEMPTS_MAX {
-                self.initiate_now(now, ids, &mut effects);
+                self.initiate(now, true, ids, &mut effects);
             } else {
                 self.staged.clear();
             }
