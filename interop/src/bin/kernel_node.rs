@@ -191,11 +191,12 @@ impl Node {
         loop {
             let left = self.peer.poll_interval().saturating_sub(polled.elapsed());
             if left.is_zero() {
-                polled = Clock::now();
                 let view = self.interface.view()?;
                 let now = self.now()?;
                 self.peer.handle_view(&self.local, now, &mut Urandom, view);
                 self.carry_out()?;
+                // From the end on: where `wg` takes long, packets would not get their turn.
+                polled = Clock::now();
                 continue;
             }
             self.socket.set_read_timeout(Some(left))?;
