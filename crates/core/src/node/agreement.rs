@@ -451,7 +451,11 @@ impl Node {
             required: Level::from_number(peer.gate.into()),
             psk_epoch: session.map(|session| session.psk.epoch),
             since: machine.as_ref().and_then(|status| status.since),
-            pin: self.pin(&peer.remote.node_id()),
+            pin: self
+                .pin(&peer.remote.node_id())
+                // A stranger's is not among those to keep.
+                .or(machine.as_ref().map(|status| status.pin))
+                .filter(|pin| *pin != Pin::default()),
             theirs: machine.as_ref().and_then(|status| status.theirs),
             waiting: machine.as_ref().and_then(|status| status.waiting),
             phase: machine.as_ref().map(|status| status.phase),
