@@ -1,7 +1,7 @@
 //! A network that a test arranges itself: chosen policies, chosen faults, numbered messages.
 //!
 //! Owns hosts, virtual time and what is on its way, for two nodes or two thousand. Node ids rise
-//! with the numbers of the hosts, so of two the smaller number is A. The same [`Watch`] as in
+//! with the numbers of the hosts, so of two the smaller number is A. The same `Watch` as in
 //! random runs looks at every datagram. Nothing goes wrong unless the test says so.
 
 mod messages;
