@@ -7,7 +7,7 @@
 mod messages;
 mod operator;
 
-pub use messages::Messages;
+pub use messages::{Messages, Slowest};
 
 use crate::host::{Host, Wanted};
 use crate::levels::Terms;

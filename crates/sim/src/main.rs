@@ -5,6 +5,7 @@
 //! `cargo run -p wiremesh-sim --release -- --upgrade docs/upgrade.svg` draws the upgrade.
 
 use std::process::ExitCode;
+use wiremesh_sim::lab::Slowest;
 use wiremesh_sim::upgrade::{self, Sample, UpgradeOptions, UpgradeReport};
 use wiremesh_sim::{Failure, Options, Report, Simulation, plot};
 
@@ -177,11 +178,20 @@ fn print(report: &UpgradeReport) {
         lost,
         lost_with_killed,
         refused,
-        longest_delay,
+        slowest,
         ..
     } = report;
     println!("node {rolled_back} went back once, node {killed} was killed for 30 s");
     println!("links {links}, of them below the level that they demand, at any time: 0");
-    println!("messages {sent}: lost {lost}, refused {refused}, longest delay {longest_delay:.0?}");
+    println!("messages {sent}: lost {lost}, refused {refused}");
+    if let Some(Slowest {
+        from,
+        to,
+        sent_at,
+        took,
+    }) = slowest
+    {
+        println!("longest delay {took:.0?}: from node {from} to node {to} at {sent_at:.3?}");
+    }
     println!("messages lost from and to the killed node: {lost_with_killed}");
 }

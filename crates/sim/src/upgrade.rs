@@ -3,7 +3,7 @@
 //! Owns the plan: old only, then both, then new only, with one node that goes back once and one
 //! that is killed; and the samples of how far the network has come.
 
-use crate::lab::{Lab, LabOptions, Start};
+use crate::lab::{Lab, LabOptions, Slowest, Start};
 use crate::options::Failure;
 use crate::random::Random;
 use std::time::Duration;
@@ -69,8 +69,8 @@ pub struct UpgradeReport {
     pub lost_with_killed: usize,
     /// Messages that a node did not take.
     pub refused: usize,
-    /// The longest that a message was on its way, those to and from the killed node left out.
-    pub longest_delay: Duration,
+    /// The message that took longest, those to and from the killed node left out.
+    pub slowest: Option<Slowest>,
 }
 
 /// What is done to one node.
@@ -186,7 +186,7 @@ pub fn run(options: &UpgradeOptions) -> Result<UpgradeReport, Box<Failure>> {
         lost,
         lost_with_killed: messages.lost(|_, _| true) - lost,
         refused: messages.refused(),
-        longest_delay: messages.longest_delay(others),
+        slowest: messages.slowest(others),
     })
 }
 

@@ -19,7 +19,7 @@ fn fifty_nodes_are_upgraded_one_by_one_without_a_lost_message() {
     assert!(report.sent > 100_000, "{}", report.sent);
     assert_eq!((report.lost, report.refused), (0, 0), "{report:?}");
     assert!(report.lost_with_killed > 0, "it was down for 30 s");
-    assert!(report.longest_delay < Duration::from_secs(2));
+    assert!(report.slowest.unwrap().took < Duration::from_secs(2));
     // It began at L1 and ended at L2, with both kinds of link in between.
     let links = |at: usize| report.samples[at].links;
     let last = report.samples.len() - 1;

@@ -27,6 +27,19 @@ pub(super) struct Message {
     pub(super) datagram_len: usize,
 }
 
+/// A message that took long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slowest {
+    /// Its sender.
+    pub from: usize,
+    /// Its receiver.
+    pub to: usize,
+    /// When the sender's node was given it.
+    pub sent_at: Duration,
+    /// How long it took, waiting for a session included.
+    pub took: Duration,
+}
+
 /// All messages so far.
 #[derive(Debug, Default)]
 pub struct Messages {
@@ -104,10 +117,18 @@ impl Messages {
         self.all.iter().filter(|m| m.refused).count()
     }
 
-    /// The longest that one took from its sender to its receiver, among those that count.
-    pub fn longest_delay(&self, counts: impl Fn(usize, usize) -> bool) -> Duration {
-        let delay = |m: &Message| Some(m.arrived_at? - m.sent_at);
+    /// The one that took longest, among those that count: from whom, to whom, when it was sent, and
+    /// how long it took.
+    pub fn slowest(&self, counts: impl Fn(usize, usize) -> bool) -> Option<Slowest> {
+        let slowest = |m: &Message| {
+            Some(Slowest {
+                from: m.from,
+                to: m.to,
+                sent_at: Duration::from_nanos(m.sent_at),
+                took: Duration::from_nanos(m.arrived_at? - m.sent_at),
+            })
+        };
         let all = self.all.iter().filter(|m| counts(m.from, m.to));
-        Duration::from_nanos(all.filter_map(delay).max().unwrap_or(0))
+        all.filter_map(slowest).max_by_key(|slowest| slowest.took)
     }
 }
