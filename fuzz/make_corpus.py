@@ -377,6 +377,7 @@ def control_machines():
         rogue_a=bytes([both, both, 0x60, 0x1E]) + lies + settle,
         rogue_a_signs_l1=bytes([both, both, 0x60, 0x1E, 1, 1, 1, 1, 1, 0]) + settle,
         rogue_b=bytes([both, both, 0]) + handshake + bytes([0, b | 14, 0, 1, 2]) + settle,
+        rogue_b_chooses_less=bytes([both | 4, both | 4, 0]) + handshake + bytes([0, b | 14, 0, 1, 6]) * 12 + settle,
         stranger_to_a=bytes([default, default, 0x71, 12, 4]),
         stranger_to_b=bytes([default, default, 0x74, b | 12, 4]),
         stranger_refused=bytes([default, default, 0x34, b | 0x1C, 4]),

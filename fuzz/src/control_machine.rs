@@ -48,6 +48,8 @@ struct World {
     /// Every key that A, or who has the key of A or B, agreed on: with its epoch and level.
     agreed: Vec<(PresharedKey, u32, Level)>,
     rogue_sessions: u64,
+    /// Somebody with the keys of a side has taken part.
+    impersonated: bool,
 }
 
 /// Plays the input.
@@ -65,6 +67,7 @@ pub fn run(bytes: &[u8]) {
         known: Default::default(),
         agreed: Vec::new(),
         rogue_sessions: 0,
+        impersonated: false,
     };
     world.pair.busy = setting & 16 != 0;
     if setting & 32 != 0 {
@@ -187,6 +190,12 @@ impl World {
     fn inject(&mut self, at: usize, message: &Message) {
         let genuine = |(to, sent): &(usize, Message)| *to == at && sent == message;
         let forged = !self.pair.sent.iter().any(genuine);
+        if forged {
+            // It stands by itself: a frame that it shares with a genuine message must not complete
+            // that one.
+            let other = pair::message(message.kind, ExchangeId([0xFF; 8]), vec![0; 1_025]);
+            self.pair.inject_frame(at, &frames(&other)[0]);
+        }
         let before = self.pair.sides[at].outputs.len();
         self.pair.inject(at, message);
         let after = &self.pair.sides[at].outputs[before..];
@@ -309,6 +318,14 @@ impl World {
     fn converge(&mut self) {
         self.pair.deaf = [false; 2];
         self.pair.busy = true;
+        if self.impersonated {
+            // What was signed with a node's key is the node's word while both live, also that L1 is
+            // all it speaks.
+            for at in 0..2 {
+                let policy = *self.pair.sides[at].local.policy();
+                self.crash(at, policy);
+            }
+        }
         for side in &mut self.pair.sides {
             side.clock_off = side.clock_off.clamp(-100, 100);
         }

@@ -505,6 +505,7 @@ impl Machine {
             if !machine.is_reached(cx.local) {
                 machine.wanted = true;
                 machine.retry_at = None;
+                machine.pokes = 0;
                 machine.advance(cx);
             }
         });

@@ -16,10 +16,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 use wiremesh_control::frame::{Message, MessageType};
+use wiremesh_control::machine::Phase;
 use wiremesh_control::{Level, Policy, Stage};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Nothing takes longer (issue: no two live nodes stay below their common level for more).
+/// Nothing takes longer: no two live nodes stay below their common level for more.
 const HEALED_AFTER: Duration = Duration::from_secs(200);
 /// Long enough for the first upgrade when nothing is lost.
 const MEETING: Duration = Duration::from_secs(5);

@@ -58,6 +58,7 @@ impl World {
     /// Somebody has the keys of a side and takes part in an exchange as he likes.
     pub(super) fn rogue(&mut self, at: usize, how: u8, input: &mut Input<'_>) {
         let lists = |hello: &Hello| hello.suites;
+        self.impersonated = true;
         match at {
             0 => {
                 let (offered, body) = self.offer_of(0, input);
@@ -132,7 +133,10 @@ impl World {
             return;
         };
         let computed = choose(&offer.hello.suites, &hello.suites);
-        let chosen = computed.unwrap_or(SuiteId(u16::from(chosen & 3)));
+        let chosen = match computed {
+            Some(computed) if chosen & 4 == 0 => computed,
+            _ => SuiteId(u16::from(chosen & 3)),
+        };
         let (own, peer) = (static_key(&self.pair, 1), static_key(&self.pair, 0));
         let answer = exchange::reply(
             &party(&self.pair, 1, &own),

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::exchange::Role;
 use crate::local::Plane;
-use crate::suite::Level;
+use crate::suite::{Level, SuiteId};
 use wiremesh_wire::Instant;
 
 /// Bytes under one preshared key after which it is replaced: 64 GiB.
@@ -114,11 +114,15 @@ impl Machine {
         }
     }
 
-    /// A rotation without DONE, with a kernel: the next handshake shows which key the one slot
-    /// holds, and no third key may come before.
+    /// A rotation without DONE: the next handshake shows which key the peer has, and no third key
+    /// may come before. A peer that has lost all keys has nothing to show.
     pub(super) fn waits_for_handshake(&self) -> bool {
-        let finished = matches!(self.exchange, Exchange::Finished(..));
-        finished && !self.urgent && !self.both_tell_sessions()
+        match &self.exchange {
+            Exchange::Finished(agreement, _) if agreement.suite() != SuiteId::WIREGUARD => {
+                !self.urgent && !self.peer_lost_key
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn is_exchange_time_over(&self, cx: &Context<'_>) -> bool {

@@ -159,3 +159,52 @@ fn rotations_that_end_anywhere_lose_no_data() {
         goes_on(&mut pair, 2, 7200 * SECOND);
     }
 }
+
+/// A pair in a rotation whose DONE is lost, with FIN arrived or not, at the moment when A would have
+/// given up. Nothing but control messages passes from here on.
+fn rotation_without_done(lost: MessageType) -> Pair {
+    let mut pair = met([Policy::default(); 2], 2);
+    lose_all(&mut pair, lost);
+    let phase = |pair: &Pair| pair.sides[0].machine.status().phase;
+    while phase(&pair) != Phase::RotateFinished {
+        pair.pass(SECOND);
+        assert!(pair.time < 2_000 * SECOND, "{:?}", phase(&pair));
+    }
+    pair.busy = false;
+    pair.pass(11 * SECOND);
+    pair
+}
+
+#[test]
+fn no_third_key_comes_before_a_session_shows_which_one_the_peer_has() {
+    for lost in [MessageType::Fin, MessageType::Done] {
+        let mut pair = rotation_without_done(lost);
+        let offers = |pair: &Pair| {
+            let is_offer = |sent: &&(usize, Message)| sent.1.kind == MessageType::Offer;
+            pair.sent.iter().filter(is_offer).count()
+        };
+        let before = offers(&pair);
+        pair.pass(60 * SECOND);
+        assert_eq!(offers(&pair), before, "{lost:?} lost: another exchange");
+        pair.tap = None;
+        let old = pair.sides[0].machine.status().epoch;
+        assert!(pair.handshake(0), "{lost:?} lost: no key in common");
+        pair.settle();
+        let epoch = pair.sides[0].machine.status().epoch;
+        assert_eq!(epoch, pair.sides[1].machine.status().epoch);
+        assert!(epoch > old, "{lost:?} lost: {epoch} after {old}");
+        assert_eq!(offers(&pair) > before, lost == MessageType::Fin);
+    }
+}
+
+#[test]
+fn a_rotation_without_done_does_not_hold_up_a_peer_that_was_restarted() {
+    for lost in [MessageType::Fin, MessageType::Done] {
+        let mut pair = rotation_without_done(lost);
+        pair.tap = None;
+        pair.busy = true;
+        pair.crash(1, Policy::default());
+        let took = heals(&mut pair, 2);
+        assert!(took < 30 * SECOND, "{lost:?} lost: {took:?}");
+    }
+}
