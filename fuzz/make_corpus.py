@@ -206,6 +206,12 @@ def nodes():
         + bytes([14, 1, 7, 1]) + talk + packet + bytes([one | 14, 1, 7, 1]) + talk * 2 + packet,
         control_rotation=b"\x20" + policies(l2, l2, l2, l2) + bytes([one | 7, 0]) + talk + packet
         + (bytes([9, 0x98, 0x3A]) + packet + talk) * 2,
+        # Found by fuzzing: only a session that cannot be sealed with is left, and A wants to offer.
+        control_unconfirmed=bytes.fromhex(
+            "2002020202020209024500000501000009983a4502020202fefd0202020202020200000000020202"
+            "0202020202020247dab6ae5200470202020647000501050501000000000000470059a88700003c00"
+            "02"
+        ),
     )
 
 

@@ -633,7 +633,12 @@ impl Machine {
     fn advance(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.instant;
         let due = self.retry_at.is_none_or(|at| now >= at);
-        if !self.wanted || !cx.any_session || !due || !self.is_free() {
+        if !self.wanted || !due || !self.is_free() {
+            return;
+        }
+        if !cx.any_session {
+            // The next session is the time for it.
+            self.retry_at = None;
             return;
         }
         match self.role {

@@ -147,3 +147,22 @@ fn a_static_key_that_is_turned_on_later_is_used() {
         assert_eq!(side.machine.status().suite, Some(SuiteId::HYBRID_STATIC));
     }
 }
+
+#[test]
+fn nothing_stays_due_while_no_session_can_be_sealed_with() {
+    for who in 0..2 {
+        let mut pair = Pair::new([Policy::default(); 2]);
+        pair.tap = Some(Box::new(|_, _| Vec::new()));
+        assert!(pair.handshake(0));
+        pair.pass(15 * SECOND);
+        // One that can be opened with is left, so nobody says that all are gone.
+        pair.sides[who].sessions.clear();
+        pair.pass(60 * SECOND);
+        let due = pair.sides[who].machine.next_deadline();
+        assert!(due.is_none_or(|at| at > pair.instant()), "{who}: {due:?}");
+        pair.tap = None;
+        pair.busy = true;
+        pair.pass(30 * SECOND);
+        assert!(pair.is_up(), "{who}");
+    }
+}
