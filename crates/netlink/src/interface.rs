@@ -1,0 +1,208 @@
+//! Interfaces with their addresses and routes: route netlink, as far as Wiremesh needs it.
+//!
+//! Owns the bytes of these requests. It keeps no state; an interface is its index.
+
+use crate::message::{Attributes, Message, Socket};
+use std::io;
+use std::net::IpAddr;
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index, which no other one gets.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// What `ip link` shows as alias.
+    pub alias: String,
+}
+
+/// The interfaces of this network namespace.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn links() -> io::Result<Vec<Link>> {
+    let answers = ask(GETLINK, Message::DUMP, &[0; IFINFO_BYTES], |_| {})?;
+    let links = answers.iter().filter_map(|answer| {
+        let (head, attributes) = answer.split_first_chunk::<IFINFO_BYTES>()?;
+        let text = |wanted| {
+            let found = Attributes::of(attributes).find(|(kind, _)| *kind == wanted);
+            let bytes = found.map_or(&[][..], |(_, bytes)| bytes);
+            String::from_utf8_lossy(bytes)
+                .trim_end_matches('\0')
+                .to_owned()
+        };
+        Some(Link {
+            index: u32::from_ne_bytes(*head[4..].first_chunk()?),
+            name: text(IFLA_IFNAME),
+            alias: text(IFLA_IFALIAS),
+        })
+    });
+    Ok(links.collect())
+}
+
+/// The networks of the host: of its addresses, and its routes but those to everywhere.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn networks() -> io::Result<Vec<(IpAddr, u8)>> {
+    let mut networks = Vec::new();
+    for answer in ask(GETADDR, Message::DUMP, &[0; IFADDR_BYTES], |_| {})? {
+        networks.extend(network(&answer, IFADDR_BYTES, &[IFA_LOCAL, IFA_ADDRESS]));
+    }
+    for answer in ask(GETROUTE, Message::DUMP, &[0; RTMSG_BYTES], |_| {})? {
+        let local = answer.get(4) == Some(&RT_TABLE_LOCAL);
+        networks.extend(network(&answer, RTMSG_BYTES, &[RTA_DST]).filter(|_| !local));
+    }
+    networks.retain(|(_, bits)| *bits > 0);
+    Ok(networks)
+}
+
+/// Family and bits are where `ifaddrmsg` and `rtmsg` both have them.
+fn network(answer: &[u8], head: usize, kinds: &[u16]) -> Option<(IpAddr, u8)> {
+    let bits = *answer.get(1)?;
+    let attributes = answer.get(head..)?;
+    let address = kinds
+        .iter()
+        .find_map(|wanted| Attributes::of(attributes).find(|(kind, _)| kind == wanted));
+    let bytes = address?.1;
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let address = v4
+        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .ok()?;
+    Some((address, bits))
+}
+
+/// Sets the alias, which marks an interface as somebody's.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn set_alias(index: u32, alias: &str) -> io::Result<()> {
+    change(SETLINK, 0, &ifinfo(index, 0), |m| {
+        m.bytes(IFLA_IFALIAS, alias.as_bytes())
+    })
+}
+
+/// Sets the MTU.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn set_mtu(index: u32, mtu_bytes: u32) -> io::Result<()> {
+    change(SETLINK, 0, &ifinfo(index, 0), |m| {
+        m.bytes(IFLA_MTU, &mtu_bytes.to_ne_bytes())
+    })
+}
+
+/// Sets the interface up.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn set_up(index: u32) -> io::Result<()> {
+    change(SETLINK, 0, &ifinfo(index, IFF_UP), |_| {})
+}
+
+/// Deletes the interface.
+///
+/// # Errors
+///
+/// The kernel's; it may be gone.
+pub fn delete(index: u32) -> io::Result<()> {
+    change(DELLINK, 0, &ifinfo(index, 0), |_| {})
+}
+
+/// Adds an address of a network of so many bits.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn add_address(index: u32, address: IpAddr, bits: u8) -> io::Result<()> {
+    let mut head = vec![family(address), bits, IFA_F_NODAD, 0];
+    head.extend(index.to_ne_bytes());
+    change(NEWADDR, Message::CREATE | Message::EXCL, &head, |m| {
+        m.bytes(IFA_LOCAL, &octets(address));
+        m.bytes(IFA_ADDRESS, &octets(address));
+    })
+}
+
+/// Routes a network through the interface.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn add_route(index: u32, network: IpAddr, bits: u8) -> io::Result<()> {
+    let scope = if network.is_ipv4() { RT_SCOPE_LINK } else { 0 };
+    let mut head = vec![family(network), bits, 0, 0];
+    head.extend([RT_TABLE_MAIN, RTPROT_STATIC, scope, RTN_UNICAST, 0, 0, 0, 0]);
+    change(NEWROUTE, Message::CREATE | Message::EXCL, &head, |m| {
+        m.bytes(RTA_DST, &octets(network));
+        m.bytes(RTA_OIF, &index.to_ne_bytes());
+    })
+}
+
+fn change(kind: u16, flags: u16, head: &[u8], body: impl FnOnce(&mut Message)) -> io::Result<()> {
+    ask(kind, flags, head, body).map(drop)
+}
+
+fn ask(
+    kind: u16,
+    flags: u16,
+    head: &[u8],
+    body: impl FnOnce(&mut Message),
+) -> io::Result<Vec<Vec<u8>>> {
+    let mut message = Message::new(kind, flags);
+    message.raw(head);
+    body(&mut message);
+    Socket::open(Socket::ROUTE)?.ask(message)
+}
+
+/// `struct ifinfomsg`, with flags to set.
+fn ifinfo(index: u32, flags: u32) -> Vec<u8> {
+    [0, index, flags, flags]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect()
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+// linux/rtnetlink.h, if_link.h, if_addr.h
+const DELLINK: u16 = 17;
+const GETLINK: u16 = 18;
+const SETLINK: u16 = 19;
+const NEWADDR: u16 = 20;
+const GETADDR: u16 = 22;
+const NEWROUTE: u16 = 24;
+const GETROUTE: u16 = 26;
+const IFINFO_BYTES: usize = 16;
+const IFADDR_BYTES: usize = 8;
+const RTMSG_BYTES: usize = 12;
+const IFF_UP: u32 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_IFALIAS: u16 = 20;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_F_NODAD: u8 = 2;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RT_TABLE_MAIN: u8 = 254;
+const RT_TABLE_LOCAL: u8 = 255;
+const RT_SCOPE_LINK: u8 = 253;
+const RTPROT_STATIC: u8 = 4;
+const RTN_UNICAST: u8 = 1;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;

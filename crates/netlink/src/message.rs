@@ -1,0 +1,206 @@
+//! Netlink messages: emitted, sent, and their answers taken apart.
+//!
+//! Owns lengths, alignment and sequence numbers. It knows no family's attributes. Calls do not
+//! wait: the kernel has answered when `sendmsg` returns.
+
+use rustix::io::Errno;
+use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::{self, AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
+use std::io;
+use std::os::fd::OwnedFd;
+
+const REQUEST: u16 = 1;
+const ACK: u16 = 4;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+const NESTED: u16 = 0x8000;
+const HEADER_BYTES: usize = 16;
+/// The kernel's packets of a dump are at most this long.
+const ANSWER_BYTES_MAX: usize = 32 * 1024;
+/// Packets of one answer, so that a broken kernel does not hold us for ever.
+const PACKETS_MAX: usize = 4096;
+
+/// A request under construction.
+pub struct Message(Vec<u8>);
+
+impl Message {
+    /// NLM_F_DUMP.
+    pub const DUMP: u16 = 0x300;
+    /// NLM_F_EXCL.
+    pub const EXCL: u16 = 0x200;
+    /// NLM_F_CREATE.
+    pub const CREATE: u16 = 0x400;
+    /// NLM_F_APPEND.
+    pub const APPEND: u16 = 0x800;
+
+    /// A message without a body.
+    pub fn new(kind: u16, flags: u16) -> Self {
+        let mut bytes = vec![0; 4];
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((flags | REQUEST).to_ne_bytes());
+        bytes.extend([0; 8]);
+        Self(bytes)
+    }
+
+    /// The family's own header.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend(bytes);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    /// An attribute.
+    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
+        let start = self.0.len();
+        self.0.extend([0; 4]);
+        self.0.extend(value);
+        self.close(start, kind);
+    }
+
+    /// An attribute that holds text with its final zero.
+    pub fn text(&mut self, kind: u16, value: &str) {
+        self.bytes(kind, &[value.as_bytes(), &[0]].concat());
+    }
+
+    /// An attribute that holds a number in network order.
+    pub fn be32(&mut self, kind: u16, value: u32) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
+    /// An attribute that holds attributes.
+    pub fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
+        let start = self.0.len();
+        self.0.extend([0; 4]);
+        body(self);
+        self.close(start, kind | NESTED);
+    }
+
+    fn close(&mut self, start: usize, kind: u16) {
+        let length = (self.0.len() - start) as u16;
+        self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        self.0[start + 2..start + 4].copy_from_slice(&kind.to_ne_bytes());
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    /// The whole message.
+    pub fn finish(&self, sequence: u32, flags: u16) -> Vec<u8> {
+        let mut bytes = self.0.clone();
+        let length = bytes.len() as u32;
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        let flags = u16::from_ne_bytes([bytes[6], bytes[7]]) | flags;
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        bytes
+    }
+}
+
+/// Goes through the attributes in a body; stops at the first that does not fit.
+pub struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Attributes<'a> {
+    /// Those of a body behind its family's header.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let head: &[u8; 4] = self.0.first_chunk()?;
+        let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+        let value = self.0.get(4..length)?;
+        let kind = u16::from_ne_bytes([head[2], head[3]]) & 0x3fff;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some((kind, value))
+    }
+}
+
+/// A socket to one family.
+pub struct Socket(OwnedFd);
+
+impl Socket {
+    /// Interfaces, addresses, routes.
+    pub const ROUTE: Option<Protocol> = None;
+    /// nftables.
+    pub const NETFILTER: Option<Protocol> = Some(netlink::NETFILTER);
+
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no such family.
+    pub fn open(family: Option<Protocol>) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, family)?;
+        net::bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+        Ok(Self(socket))
+    }
+
+    /// Sends one request; the bodies that answer it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn ask(&self, request: Message) -> io::Result<Vec<Vec<u8>>> {
+        let dump = u16::from_ne_bytes([request.0[6], request.0[7]]) & Message::DUMP;
+        let ack = if dump == Message::DUMP { 0 } else { ACK };
+        self.send(&request.finish(1, ack))?;
+        self.answers(1)
+    }
+
+    /// Sends a transaction: all of it happens or nothing.
+    ///
+    /// # Errors
+    ///
+    /// The first of the kernel's.
+    pub fn transact<'a>(&self, all: impl Iterator<Item = &'a Message>) -> io::Result<()> {
+        let all: Vec<&Message> = all.collect();
+        // The last change is acknowledged; every one that fails says so before.
+        let last = all.len().saturating_sub(2);
+        let numbered = all.iter().zip(0u32..);
+        let bytes: Vec<u8> = numbered
+            .flat_map(|(m, number)| m.finish(number, if number as usize == last { ACK } else { 0 }))
+            .collect();
+        self.send(&bytes)?;
+        self.answers(last as u32).map(drop)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let kernel = SocketAddrNetlink::new(0, 0);
+        net::sendto(&self.0, bytes, SendFlags::empty(), &kernel)?;
+        Ok(())
+    }
+
+    /// Until the end of the dump or the acknowledgement with this number, or an error.
+    fn answers(&self, awaited: u32) -> io::Result<Vec<Vec<u8>>> {
+        let mut answers = Vec::new();
+        let mut buffer = vec![0; ANSWER_BYTES_MAX];
+        for _ in 0..PACKETS_MAX {
+            let (length, _) = net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT)?;
+            let mut rest = &buffer[..length];
+            while let Some(head) = rest.first_chunk::<HEADER_BYTES>() {
+                let word =
+                    |at| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+                let length = word(0) as usize;
+                let body = rest.get(HEADER_BYTES..length).ok_or(Errno::BADMSG)?;
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+                match word(4) as u16 {
+                    ERROR | DONE => {
+                        let code = body
+                            .first_chunk()
+                            .map_or(0, |code| i32::from_ne_bytes(*code));
+                        if code != 0 {
+                            return Err(io::Error::from_raw_os_error(code.wrapping_neg()));
+                        }
+                        if word(8) == awaited {
+                            return Ok(answers);
+                        }
+                    }
+                    _ => answers.push(body.to_vec()),
+                }
+            }
+        }
+        Err(Errno::BADMSG.into())
+    }
+}
