@@ -1,0 +1,157 @@
+//! Makes interfaces and removes them.
+//!
+//! Owns the mark that tells ours from others: the alias, which names the helper's socket. An
+//! interface without it is never touched, and nothing stays of one that could not be finished.
+
+use super::tun;
+use rustix::io::Errno;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Refusal, Step};
+use wiremesh_netlink::{interface, nftables};
+
+/// The kernel takes 255 bytes.
+const MARK_BYTES_MAX: usize = 255;
+
+/// An interface of ours.
+pub struct Made {
+    /// Its name.
+    pub name: Name,
+    /// Its index.
+    pub index: u32,
+}
+
+/// The interfaces of one helper.
+pub struct Interfaces {
+    mark: String,
+}
+
+impl Interfaces {
+    /// For the helper that listens there.
+    pub fn new(socket: &Path) -> Result<Self, String> {
+        let socket = std::path::absolute(socket).map_err(|error| error.to_string())?;
+        let mark = format!("wiremesh-netadmin {}", socket.display());
+        match mark.len() > MARK_BYTES_MAX {
+            true => Err(format!("{}: the path is too long", socket.display())),
+            false => Ok(Self { mark }),
+        }
+    }
+
+    /// Removes what a helper at the same socket left, and tables whose interface is gone.
+    pub fn remove_left_behind(&self) -> Result<(), String> {
+        let cannot = |error| format!("cannot look for interfaces left behind: {error}");
+        let (ours, others): (Vec<_>, Vec<_>) = interface::links()
+            .map_err(cannot)?
+            .into_iter()
+            .partition(|link| link.alias == self.mark);
+        for link in &ours {
+            interface::delete(link.index)
+                .map_err(|error| format!("cannot remove {}, left behind: {error}", link.name))?;
+        }
+        for name in nftables::interfaces().map_err(cannot)? {
+            if others.iter().all(|link| link.name != name) {
+                nftables::remove(&name)
+                    .map_err(|error| format!("cannot remove the table of {name}: {error}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a TUN device for a user, all of it or nothing.
+    pub fn make_tun(&self, wanted: &Interface, uid: u32) -> Result<(Made, OwnedFd), Refusal> {
+        look_for_overlap(wanted)?;
+        let name = wanted.name.as_str();
+        let device = tun::make(name).map_err(|error| match error {
+            Errno::BUSY | Errno::EXIST => Refusal::NameInUse,
+            error => Refusal::System(Step::Device, error.raw_os_error()),
+        })?;
+        let made = Made {
+            name: wanted.name.clone(),
+            index: index_of(name)?,
+        };
+        match self.configure(&made, wanted, uid) {
+            Ok(()) => Ok((made, device)),
+            Err(refusal) => {
+                // The last descriptor takes the interface with it, before its table goes.
+                drop(device);
+                let _ = nftables::remove(name);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The table is there before the interface can pass anything.
+    fn configure(&self, made: &Made, wanted: &Interface, uid: u32) -> Result<(), Refusal> {
+        let name = made.name.as_str();
+        let index = made.index;
+        let v6 = wanted
+            .addresses
+            .iter()
+            .filter_map(|prefix| match prefix.address {
+                IpAddr::V6(address) => Some(address),
+                IpAddr::V4(_) => None,
+            });
+        let guard = nftables::Guard {
+            interface: name,
+            addresses: &v6.collect::<Vec<_>>(),
+            uid,
+        };
+        interface::set_alias(index, &self.mark).map_err(at(Step::Mark))?;
+        nftables::load(&guard).map_err(at(Step::Filter))?;
+        interface::set_mtu(index, wanted.mtu_bytes.into()).map_err(at(Step::Mtu))?;
+        for own in &wanted.addresses {
+            interface::add_address(index, own.address, own.bits).map_err(at(Step::Address))?;
+        }
+        interface::set_up(index).map_err(at(Step::Up))?;
+        for route in &wanted.routes {
+            interface::add_route(index, route.address, route.bits).map_err(at(Step::Route))?;
+        }
+        Ok(())
+    }
+
+    /// Removes an interface, if it is still there and ours, and then its table.
+    pub fn remove(&self, made: &Made) {
+        let name = made.name.as_str();
+        let is_ours = |link: &interface::Link| link.index == made.index && link.alias == self.mark;
+        // An interface that cannot be removed keeps its table; the next start tries again.
+        let Ok(links) = interface::links() else {
+            return;
+        };
+        if links.iter().any(is_ours) && interface::delete(made.index).is_err() {
+            return;
+        }
+        // A later interface of this name has made the table anew.
+        if !links.iter().any(|link| link.name == name && !is_ours(link)) {
+            let _ = nftables::remove(name);
+        }
+    }
+}
+
+fn look_for_overlap(wanted: &Interface) -> Result<(), Refusal> {
+    let there = interface::networks().map_err(at(Step::Look))?;
+    let there = there
+        .into_iter()
+        .map(|(address, bits)| Prefix { address, bits });
+    let all = || wanted.addresses.iter().chain(&wanted.routes);
+    match there
+        .into_iter()
+        .find(|old| all().any(|new| new.overlaps(old)))
+    {
+        Some(old) => Err(Refusal::Overlap(old)),
+        None => Ok(()),
+    }
+}
+
+fn index_of(name: &str) -> Result<u32, Refusal> {
+    let links = interface::links().map_err(at(Step::Look))?;
+    let found = links.iter().find(|link| link.name == name);
+    found
+        .map(|link| link.index)
+        .ok_or(Refusal::System(Step::Look, libc::ENODEV))
+}
+
+fn at(step: Step) -> impl Fn(io::Error) -> Refusal {
+    move |error| Refusal::System(step, error.raw_os_error().unwrap_or(libc::EIO))
+}

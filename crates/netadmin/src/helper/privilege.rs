@@ -1,0 +1,122 @@
+//! What the helper may do: one capability, and the system calls of its work.
+//!
+//! Owns giving up everything else, for good. A helper that could not give it up does not run.
+
+use rustix::fs::OFlags;
+use rustix::thread::{self, CapabilitySet, CapabilitySets};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+use std::collections::BTreeMap;
+
+/// Keeps CAP_NET_ADMIN and no other capability, now and after any exec.
+pub fn drop_all_but_net_admin() -> Result<(), String> {
+    let only = CapabilitySet::NET_ADMIN;
+    if rustix::process::geteuid().is_root() || rustix::process::getuid().is_root() {
+        return Err(
+            "this does not run as root: root owns every file, whatever its capabilities\n  \
+             fix: wiremesh install --systemd --dry-run"
+                .to_owned(),
+        );
+    }
+    let cannot = |what: &'static str| move |error| format!("cannot {what}: {error}");
+    let held = thread::capabilities(None).map_err(cannot("read the capabilities"))?;
+    if !held.permitted.contains(only) {
+        return Err(
+            "CAP_NET_ADMIN is missing\n  fix: wiremesh install --systemd --dry-run, \
+             or: setcap cap_net_admin=ep wiremesh-netadmin"
+                .to_owned(),
+        );
+    }
+    thread::set_no_new_privs(true).map_err(cannot("set no-new-privileges"))?;
+    // Without CAP_SETPCAP the bounding set stays. It gives nothing: no exec can gain any more.
+    if held.effective.contains(CapabilitySet::SETPCAP) {
+        let others = (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit));
+        for other in others.filter(|other| *other != only) {
+            match thread::remove_capability_from_bounding_set(other) {
+                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+                Err(error) => return Err(cannot("shrink the bounding set")(error)),
+            }
+        }
+    }
+    thread::clear_ambient_capability_set().map_err(cannot("clear the ambient set"))?;
+    let sets = CapabilitySets {
+        effective: only,
+        permitted: only,
+        inheritable: CapabilitySet::empty(),
+    };
+    thread::set_capabilities(None, sets).map_err(cannot("give up capabilities"))?;
+    match thread::capabilities(None) {
+        Ok(now) if now == sets => Ok(()),
+        now => Err(format!("cannot give up capabilities: still {now:?}")),
+    }
+}
+
+/// System calls with any arguments: memory, the open descriptors, time, and the end.
+const ALLOWED: &[libc::c_long] = &[
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_close,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getpid,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_gettid,
+    libc::SYS_madvise,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_ppoll,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_sigaltstack,
+    libc::SYS_tgkill,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// Any other system call ends the process: no file but a device like `/dev/net/tun`, no program,
+/// no socket but netlink's, no executable memory.
+pub fn filter_system_calls() -> Result<(), String> {
+    let load = || -> Result<(), Box<dyn std::error::Error>> {
+        let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+            ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
+        let open = u64::from((OFlags::RDWR | OFlags::CLOEXEC).bits());
+        let open_flags = SeccompCmpOp::MaskedEq(u64::from(!OFlags::LARGEFILE.bits()));
+        let executable = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
+        let netlink = libc::AF_NETLINK as u64;
+        let tun = u64::from(super::tun::TUNSETIFF);
+        for (call, argument, operation, value) in [
+            (libc::SYS_openat, 2, open_flags, open),
+            (libc::SYS_fcntl, 1, SeccompCmpOp::Eq, libc::F_GETFD as u64),
+            (libc::SYS_ioctl, 1, SeccompCmpOp::Eq, tun),
+            (libc::SYS_socket, 0, SeccompCmpOp::Eq, netlink),
+            (libc::SYS_mmap, 2, executable, 0),
+        ] {
+            let length = SeccompCmpArgLen::Dword;
+            let condition = SeccompCondition::new(argument, length, operation, value)?;
+            rules.insert(call, vec![SeccompRule::new(vec![condition])?]);
+        }
+        let filter = SeccompFilter::new(
+            rules,
+            SeccompAction::KillProcess,
+            SeccompAction::Allow,
+            std::env::consts::ARCH.try_into()?,
+        )?;
+        let program: BpfProgram = filter.try_into()?;
+        Ok(seccompiler::apply_filter(&program)?)
+    };
+    load().map_err(|error| format!("cannot load the filter of system calls: {error}"))
+}

@@ -1,0 +1,171 @@
+//! Serves clients, one packet at a time.
+//!
+//! Owns the connections and their limits. An interface belongs to a connection and goes with it,
+//! whatever ended it.
+
+use super::interfaces::{Interfaces, Made};
+use super::listener::{self, Peer};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    self, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+};
+use std::convert::Infallible;
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+use wiremesh_netadmin::verbs::{REQUEST_BYTES_MAX, Refusal, Reply, Request};
+
+/// Connections at a time; one more is refused.
+const CLIENTS_MAX: usize = 16;
+/// How long a connection without an interface may stay.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+
+struct Client {
+    socket: OwnedFd,
+    peer: Peer,
+    since: Instant,
+    made: Option<Made>,
+}
+
+/// The helper at work.
+pub struct Server {
+    listener: OwnedFd,
+    interfaces: Interfaces,
+    clients: Vec<Client>,
+}
+
+impl Server {
+    /// A server without clients.
+    pub fn new(listener: OwnedFd, interfaces: Interfaces) -> Self {
+        Self {
+            listener,
+            interfaces,
+            clients: Vec::new(),
+        }
+    }
+
+    /// Serves until the process is ended.
+    pub fn run(mut self) -> Result<Infallible, String> {
+        loop {
+            let ready = self
+                .wait()
+                .map_err(|error| format!("cannot wait: {error}"))?;
+            // From the end, so that one that goes changes no place before it.
+            for place in (0..self.clients.len()).rev() {
+                let client = &self.clients[place];
+                let silent = client.made.is_none() && client.since.elapsed() > SILENCE_MAX;
+                if (ready[place] && !self.serve(place)) || silent {
+                    self.end(place);
+                }
+            }
+            if ready.last() == Some(&true) {
+                self.accept();
+            }
+        }
+    }
+
+    /// Which clients have something to say, and last whether there is a new one.
+    fn wait(&self) -> Result<Vec<bool>, Errno> {
+        let sockets = self.clients.iter().map(|client| &client.socket);
+        let mut polled: Vec<PollFd<'_>> = sockets
+            .chain([&self.listener])
+            .map(|socket| PollFd::new(socket, PollFlags::IN))
+            .collect();
+        let waits = self.clients.iter().any(|client| client.made.is_none());
+        let second = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        match poll(&mut polled, waits.then_some(&second)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let Ok(socket) = net::accept_with(&self.listener, flags) else {
+            return;
+        };
+        let Ok(peer) = listener::peer(&socket) else {
+            return;
+        };
+        let refusal = match peer.allowed {
+            false => Refusal::Foreign,
+            true if self.clients.len() >= CLIENTS_MAX => Refusal::Full,
+            true => {
+                self.clients.push(Client {
+                    socket,
+                    peer,
+                    since: Instant::now(),
+                    made: None,
+                });
+                return;
+            }
+        };
+        say(peer, &format!("refused: {refusal}"));
+        let _ = answer(&socket, Reply(Err(refusal)), None);
+    }
+
+    /// Takes one packet; false ends the connection.
+    fn serve(&mut self, place: usize) -> bool {
+        let client = &mut self.clients[place];
+        // One byte more than the longest request, so that a longer one does not parse.
+        let mut buffer = [0; REQUEST_BYTES_MAX + 1];
+        let length = match net::recv(&client.socket, &mut buffer, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return false,
+            Ok((length, _)) => length,
+            Err(error) => return error == Errno::AGAIN || error == Errno::INTR,
+        };
+        if client.made.is_some() {
+            return answer(&client.socket, Reply(Err(Refusal::Second)), None).is_ok();
+        }
+        let made = Request::parse(&buffer[..length]).and_then(|Request::MakeTun(interface)| {
+            self.interfaces.make_tun(&interface, client.peer.uid)
+        });
+        match made {
+            Ok((made, device)) => {
+                say(client.peer, &format!("made {}", made.name.as_str()));
+                let reply = Reply(Ok(made.index));
+                client.made = Some(made);
+                answer(&client.socket, reply, Some(&device)).is_ok()
+            }
+            Err(refusal) => {
+                say(client.peer, &format!("refused: {refusal}"));
+                let _ = answer(&client.socket, Reply(Err(refusal)), None);
+                false
+            }
+        }
+    }
+
+    fn end(&mut self, place: usize) {
+        let client = self.clients.swap_remove(place);
+        if let Some(made) = client.made {
+            self.interfaces.remove(&made);
+            say(client.peer, &format!("removed {}", made.name.as_str()));
+        }
+    }
+}
+
+/// One line for the log. Nothing in it was chosen by the client but a name that was checked.
+fn say(peer: Peer, what: &str) {
+    // A log that is gone is no reason to stop.
+    let _ = writeln!(io::stderr(), "uid {} pid {}: {what}", peer.uid, peer.pid);
+}
+
+/// Never waits: a reply fits into the buffer of a client that reads.
+fn answer(socket: &OwnedFd, reply: Reply, device: Option<&OwnedFd>) -> Result<(), Errno> {
+    let bytes = reply.emit();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = device.map(|device| [device.as_fd()]);
+    if let Some(descriptors) = &descriptors {
+        let fits = control.push(SendAncillaryMessage::ScmRights(descriptors));
+        assert!(fits, "the space is for one descriptor");
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, flags).map(drop)
+}

@@ -1,0 +1,362 @@
+//! A network namespace with a helper in it, and clients as other users.
+
+use rustix::io::retry_on_intr;
+use rustix::net::{
+    self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use wiremesh_netadmin::client;
+use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Refusal, Reply};
+
+/// The node's user.
+pub const NODE_UID: u32 = 65_534;
+/// Another user of the host.
+pub const OTHER_UID: u32 = 65_531;
+const HELPER_UID: u32 = 65_533;
+const HELPER_GID: u32 = 65_532;
+const PATIENCE: Duration = Duration::from_secs(10);
+const CLIENT: &str = "WIREMESH_TEST_CLIENT";
+
+/// An address or network from text.
+pub fn prefix(text: &str) -> Prefix {
+    let (address, bits) = text.split_once('/').expect("address/bits");
+    Prefix {
+        address: address.parse().expect("an address"),
+        bits: bits.parse().expect("bits"),
+    }
+}
+
+/// What a node asks for, with an IPv4 prefix besides.
+pub fn tun_request(name: &str) -> Interface {
+    let all = |texts: &[&str]| texts.iter().map(|text| prefix(text)).collect();
+    Interface {
+        name: Name::parse(name).expect("a good name"),
+        mtu_bytes: 1420,
+        addresses: all(&["fd77:6d00::1/128", "fd77:6d80::1/128", "10.77.0.1/32"]),
+        routes: all(&["fd77:6d00::/25", "fd77:6d80::/25", "10.77.0.0/24"]),
+    }
+}
+
+/// A namespace of its own, as a host.
+pub struct Host {
+    namespace: String,
+    folder: tempfile::TempDir,
+    helper: Option<Child>,
+    /// The helper's socket.
+    pub socket: PathBuf,
+}
+
+impl Host {
+    /// A host with its helper; none, and why, when the test does not run as root.
+    pub fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root makes network namespaces and becomes other users");
+            return None;
+        }
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("wmna{}x{number}", std::process::id());
+        run(&["ip", "netns", "add", &namespace]);
+        // As udev does on ordinary systems.
+        let everyone = std::fs::Permissions::from_mode(0o666);
+        std::fs::set_permissions("/dev/net/tun", everyone).expect("the TUN driver");
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), open).expect("ours");
+        chown(folder.path(), Some(HELPER_UID), Some(HELPER_GID)).expect("we are root");
+        let socket = folder.path().join("netadmin.sock");
+        let mut host = Self {
+            namespace,
+            folder,
+            helper: None,
+            socket,
+        };
+        host.start_helper();
+        Some(host)
+    }
+
+    fn inside(&self, user: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &self.namespace, "setpriv"])
+            .args(user);
+        command
+    }
+
+    fn helper_command(&self, capabilities: &[&str]) -> Command {
+        let (uid, gid) = (HELPER_UID.to_string(), HELPER_GID.to_string());
+        let mut command = self.inside(&["--reuid", &uid, "--regid", &gid, "--clear-groups"]);
+        command.args(capabilities);
+        command
+            .arg(env!("CARGO_BIN_EXE_wiremesh-netadmin"))
+            .arg("--socket")
+            .arg(&self.socket);
+        command.stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it as an ordinary user with the ambient capability, as systemd does.
+    pub fn start_helper(&mut self) {
+        let capability = ["--inh-caps", "+net_admin", "--ambient-caps", "+net_admin"];
+        let mut helper = self
+            .helper_command(&capability)
+            .spawn()
+            .expect("ip and setpriv");
+        let mut log = BufReader::new(helper.stderr.take().expect("piped"));
+        let mut line = String::new();
+        log.read_line(&mut line).expect("text");
+        assert!(line.starts_with("ready at "), "{line}");
+        std::thread::spawn(move || {
+            log.lines()
+                .map_while(Result::ok)
+                .for_each(|line| eprintln!("{line}"))
+        });
+        self.helper = Some(helper);
+    }
+
+    /// What a helper says that does not start.
+    pub fn helper_that_fails(&self, capabilities: &[&str]) -> String {
+        let output = self
+            .helper_command(capabilities)
+            .output()
+            .expect("ip and setpriv");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    /// Kills it, with no chance to tidy up.
+    pub fn kill_helper(&mut self) {
+        let mut helper = self.helper.take().expect("running");
+        helper.kill().expect("ours");
+        helper.wait().expect("ours");
+    }
+
+    /// What the kernel says of the helper.
+    pub fn helper_status(&self) -> Status {
+        Status::of(self.helper.as_ref().expect("running").id())
+    }
+
+    /// `ip` in the namespace.
+    pub fn ip(&self, arguments: &[&str]) -> String {
+        run(&[&["ip", "-n", &self.namespace], arguments].concat())
+    }
+
+    /// The rules in the namespace.
+    pub fn nft(&self) -> String {
+        run(&[
+            "ip",
+            "netns",
+            "exec",
+            &self.namespace,
+            "nft",
+            "list",
+            "ruleset",
+        ])
+    }
+
+    /// Interfaces, addresses, routes and rules.
+    pub fn state(&self) -> String {
+        let parts = [
+            self.ip(&["-o", "address"]),
+            self.ip(&["-o", "link"]),
+            self.ip(&["route"]),
+            self.ip(&["-6", "route"]),
+        ];
+        parts.concat() + &self.nft()
+    }
+
+    /// Waits until the state is this one.
+    pub fn wait_for(&self, state: &str) {
+        let start = Instant::now();
+        while self.state() != state {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{}\n--- wanted:\n{state}",
+                self.state()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The helper's group.
+    pub fn group(&self) -> String {
+        HELPER_GID.to_string()
+    }
+
+    /// A process of the node's user that asks for an interface and keeps it.
+    pub fn client(&self, groups: &[&str], name: &str) -> Client {
+        let uid = NODE_UID.to_string();
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", &uid, "--regid", &uid])
+            .args(groups);
+        command.arg(std::env::current_exe().expect("this test"));
+        command.args(["--exact", "host::client_process", "--nocapture"]);
+        command.env(CLIENT, format!("{} {name}", self.socket.display()));
+        let mut child = command
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("setpriv");
+        let log = BufReader::new(child.stderr.take().expect("piped"));
+        Client { child, log }
+    }
+
+    /// Lets every user reach the socket.
+    pub fn open_the_socket_file(&self) {
+        let everyone = std::fs::Permissions::from_mode(0o666);
+        std::fs::set_permissions(&self.socket, everyone).expect("ours");
+    }
+
+    /// A connection that has said nothing.
+    pub fn connect(&self) -> OwnedFd {
+        let socket = net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("a socket");
+        net::connect(&socket, &SocketAddrUnix::new(&self.socket).expect("short")).expect("listens");
+        socket
+    }
+
+    /// Sends any bytes; the reply, after which the helper has closed.
+    pub fn say_raw(&self, bytes: &[u8]) -> Result<u32, Refusal> {
+        let socket = self.connect();
+        net::send(&socket, bytes, SendFlags::NOSIGNAL).expect("sent");
+        let mut reply = [0; 100];
+        let (length, _) =
+            retry_on_intr(|| net::recv(&socket, &mut reply, RecvFlags::empty())).expect("a reply");
+        wait_for_end(&socket, PATIENCE);
+        Reply::parse(&reply[..length]).expect("a reply").0
+    }
+
+    /// Runs Python as a user, with a UDP socket `s`: `sent`, or the error.
+    pub fn python(&self, uid: u32, code: &str) -> String {
+        let uid = uid.to_string();
+        let program = format!(
+            "import socket, errno\ns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n\
+             try:\n    {code}\n    print('sent')\n\
+             except TimeoutError: print('timed out')\n\
+             except OSError as e: print(errno.errorcode[e.errno])"
+        );
+        let mut command = self.inside(&["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+        let output = command
+            .args(["/usr/bin/python3", "-c", &program])
+            .output()
+            .expect("python3");
+        assert!(
+            output.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout)
+            .expect("text")
+            .trim()
+            .to_owned()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if self.helper.is_some() {
+            self.kill_helper();
+        }
+        run(&["ip", "netns", "delete", &self.namespace]);
+        let _ = &self.folder;
+    }
+}
+
+/// Waits until the other side has closed.
+pub fn wait_for_end(socket: &OwnedFd, patience: Duration) {
+    let timeout = net::sockopt::Timeout::Recv;
+    net::sockopt::set_socket_timeout(socket, timeout, Some(patience)).expect("a socket");
+    let mut byte = [0; 100];
+    let (length, _) =
+        retry_on_intr(|| net::recv(socket, &mut byte, RecvFlags::empty())).expect("an end in time");
+    assert_eq!(length, 0);
+}
+
+/// A process that has asked for an interface.
+pub struct Client {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Client {
+    /// What it says: `made`, or the error.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.log.read_line(&mut line).expect("text");
+        line.trim().to_owned()
+    }
+
+    /// What the kernel says of it.
+    pub fn status(&self) -> Status {
+        Status::of(self.child.id())
+    }
+
+    /// Kills it, with no chance to tidy up.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("ours");
+        self.child.wait().expect("ours");
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// `/proc/PID/status`.
+pub struct Status(String);
+
+impl Status {
+    fn of(pid: u32) -> Self {
+        Self(std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs"))
+    }
+
+    /// One field.
+    pub fn field(&self, name: &str) -> &str {
+        let mut lines = self.0.lines().filter_map(|line| line.split_once(":\t"));
+        lines
+            .find(|(field, _)| *field == name)
+            .expect("a field of the kernel")
+            .1
+    }
+}
+
+/// Not a test by itself: what the process of [`Host::client`] does.
+#[test]
+fn client_process() {
+    let Ok(task) = std::env::var(CLIENT) else {
+        return;
+    };
+    let (socket, name) = task.split_once(' ').expect("socket and name");
+    let tun = client::make_tun(socket.as_ref(), &tun_request(name));
+    match &tun {
+        Ok(_) => eprintln!("made"),
+        Err(error) => eprintln!("{error:?}"),
+    }
+    while tun.is_ok() {
+        std::thread::park();
+    }
+}
+
+fn run(command: &[&str]) -> String {
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .output()
+        .expect(command[0]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {error}");
+    String::from_utf8(output.stdout).expect("text")
+}
