@@ -25,6 +25,9 @@ pub struct UdpConfig {
     /// Whether a batch may be segmented by the kernel or the network card; default true. Without
     /// it each datagram is its own system call: for measurements, tests and broken drivers.
     pub segmentation_offload: bool,
+    /// Mark of every datagram, for the host's routing rules; default 0, none. Linux only, and only
+    /// with `CAP_NET_ADMIN`; binding fails without.
+    pub mark: u32,
 }
 
 impl Default for UdpConfig {
@@ -33,6 +36,7 @@ impl Default for UdpConfig {
             send_buffer_bytes: 4 << 20,
             receive_buffer_bytes: 4 << 20,
             segmentation_offload: true,
+            mark: 0,
         }
     }
 }

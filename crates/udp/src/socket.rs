@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock};
 
 use quinn_udp::{EcnCodepoint, UdpSocketState};
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -66,6 +66,9 @@ impl Socket {
             raw.set_recv_buffer_size(bytes)
         });
         raw.set_nonblocking(true)?;
+        if config.mark != 0 {
+            set_mark(SockRef::from(&raw), config.mark)?;
+        }
         raw.bind(&address.into())?;
         let send_bytes = raw.send_buffer_size()?;
         let receive_bytes = raw.recv_buffer_size()?;
@@ -91,6 +94,11 @@ impl Socket {
             was_writable: AtomicBool::new(false),
             io,
         })
+    }
+
+    /// Changes the mark of what is sent.
+    pub(crate) fn set_mark(&self, mark: u32) -> io::Result<()> {
+        set_mark(SockRef::from(&self.io), mark)
     }
 
     /// Sends one chunk with one system call.
@@ -163,4 +171,14 @@ fn request_buffer(bytes: usize, set: impl Fn(usize) -> io::Result<()>) {
         // A size this small was asked for on purpose (tests); the default stays if refused.
         let _ = set(bytes);
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_mark(socket: SockRef<'_>, mark: u32) -> io::Result<()> {
+    socket.set_mark(mark)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_mark(_: SockRef<'_>, _: u32) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -33,7 +33,6 @@ pub struct Rebound {
 /// wait and receive.
 #[derive(Debug)]
 pub struct UdpSockets {
-    config: UdpConfig,
     // Held across system calls, for reading only and only non-blocking ones: what waits for it is
     // a rebind, which must not free a port while a send still uses the socket.
     pub(crate) open: RwLock<Open>,
@@ -47,6 +46,7 @@ pub struct UdpSockets {
 
 #[derive(Debug)]
 pub(crate) struct Open {
+    config: UdpConfig,
     wanted: Wanted,
     /// The ports of the last successful bind, in order.
     ports: Vec<u16>,
@@ -99,8 +99,8 @@ impl UdpSockets {
         let readers = Arc::new(WakerList::default());
         let writers = Arc::new(WakerList::default());
         Ok(UdpSockets {
-            config,
             open: RwLock::new(Open {
+                config,
                 wanted,
                 ports: ports_of(&sockets),
                 sockets,
@@ -312,6 +312,30 @@ impl UdpSockets {
         self.replace(Wanted::Addresses(addresses.to_vec()), false)
     }
 
+    /// Replaces all sockets by a pair as of [`UdpSockets::bind_any`]; otherwise as
+    /// [`UdpSockets::rebind_to`].
+    ///
+    /// # Errors
+    ///
+    /// As [`UdpSockets::rebind_to`].
+    pub fn rebind_any(&self, port: u16) -> Result<Rebound, BindError> {
+        self.replace(Wanted::Any(port), false)
+    }
+
+    /// Marks what is sent from now on, see [`UdpConfig::mark`]; kept across rebinds.
+    ///
+    /// # Errors
+    ///
+    /// The caller may not, or the platform has no marks; what was set before stays.
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.sockets
+            .iter()
+            .try_for_each(|socket| socket.set_mark(mark))?;
+        open.config.mark = mark;
+        Ok(())
+    }
+
     fn replace(&self, wanted: Wanted, keep_ports: bool) -> Result<Rebound, BindError> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         let first = if keep_ports {
@@ -321,11 +345,11 @@ impl UdpSockets {
         };
         // Closed first: the ports are free only then.
         open.sockets.clear();
-        let result = match first.open(&self.config) {
+        let result = match first.open(&open.config) {
             Err(BindError::Address { error, .. })
                 if keep_ports && error.kind() == io::ErrorKind::AddrInUse =>
             {
-                wanted.with_any_port().open(&self.config)
+                wanted.with_any_port().open(&open.config)
             }
             result => result,
         };
