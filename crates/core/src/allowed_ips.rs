@@ -1,12 +1,13 @@
 //! Cryptokey routing: which peer owns which addresses.
 //!
-//! Owns a set of disjoint prefixes. Overlaps are refused, never moved silently, so a lookup is one
-//! ordered search. Source: WireGuard paper section 2.
+//! Owns a set of prefixes; the longest one that holds an address decides. [`AllowedIps::insert`]
+//! refuses overlaps between peers, [`AllowedIps::give`] takes them as WireGuard does: one prefix
+//! may lie in another's, and the same one moves. Source: WireGuard paper section 2.
 
 use crate::peer::PeerKey;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wiremesh_wire::IpNet;
 
 /// A prefix that belongs to another peer already.
@@ -20,56 +21,58 @@ pub struct Overlap {
     pub owner: PeerKey,
 }
 
-/// First address of a prefix as a number, after the family.
-type Start = (bool, u128);
+/// First address and length of a prefix.
+type Key = (IpAddr, u8);
 
-/// Disjoint prefixes and their owners.
+/// Prefixes and their owners.
 #[derive(Default)]
 pub struct AllowedIps {
-    prefixes: BTreeMap<Start, (IpNet, PeerKey)>,
+    prefixes: BTreeMap<Key, (IpNet, PeerKey)>,
+    /// The lengths that occur, longest first, each with how often: IPv4, then IPv6. A lookup tries
+    /// no others, and there are few.
+    lengths: [Vec<(u8, u32)>; 2],
 }
 
-fn start_of(addr: IpAddr) -> Start {
-    match addr {
-        IpAddr::V4(v4) => (false, u128::from(u32::from(v4))),
-        IpAddr::V6(v6) => (true, u128::from(v6)),
+fn key_of(net: &IpNet) -> Key {
+    (net.addr(), net.prefix())
+}
+
+/// The last address of a prefix.
+fn last_of(net: &IpNet) -> IpAddr {
+    match net.addr() {
+        IpAddr::V4(v4) => {
+            let hosts = u32::MAX.checked_shr(net.prefix().into()).unwrap_or(0);
+            Ipv4Addr::from_bits(v4.to_bits() | hosts).into()
+        }
+        IpAddr::V6(v6) => {
+            let hosts = u128::MAX.checked_shr(net.prefix().into()).unwrap_or(0);
+            Ipv6Addr::from_bits(v6.to_bits() | hosts).into()
+        }
     }
 }
 
-fn last_of(net: &IpNet) -> Start {
-    let (six, start) = start_of(net.addr());
-    let bits = if six { 128 } else { 32 };
-    let host_bits = bits - u32::from(net.prefix());
-    let mask = if host_bits == 128 {
-        u128::MAX
-    } else {
-        (1u128 << host_bits) - 1
-    };
-    (six, start | mask)
+fn family_of(addr: IpAddr) -> usize {
+    usize::from(addr.is_ipv6())
 }
 
 impl AllowedIps {
-    /// The owner of `addr`.
+    /// The owner of the longest prefix that holds `addr`.
+    ///
+    /// Cost: one ordered search for each length of prefix that occurs in the family.
     pub fn lookup(&self, addr: IpAddr) -> Option<PeerKey> {
-        let (_, (net, owner)) = self.prefixes.range(..=start_of(addr)).next_back()?;
-        net.contains(addr).then_some(*owner)
+        let lengths = &self.lengths[family_of(addr)];
+        lengths.iter().find_map(|(length, _)| {
+            let net = IpNet::new(addr, *length).ok()?;
+            self.owner(&net)
+        })
     }
 
-    /// The first prefix that shares an address with `net`.
-    pub fn overlapping(&self, net: &IpNet) -> Option<(IpNet, PeerKey)> {
-        let first_inside = self
-            .prefixes
-            .range(start_of(net.addr())..=last_of(net))
-            .next();
-        let before = self.prefixes.range(..start_of(net.addr())).next_back();
-        first_inside
-            .or(before)
-            .map(|(_, (taken, owner))| (*taken, *owner))
-            .filter(|(taken, _)| taken.overlaps(net))
+    /// Who has exactly this prefix.
+    pub fn owner(&self, net: &IpNet) -> Option<PeerKey> {
+        self.prefixes.get(&key_of(net)).map(|(_, owner)| *owner)
     }
 
-    /// Gives `net` to `owner`. Where `owner` has a larger prefix around it nothing changes; smaller
-    /// ones of `owner` inside it become part of it.
+    /// Adds `net` to what `owner` has.
     ///
     /// # Errors
     ///
@@ -82,39 +85,52 @@ impl AllowedIps {
                 owner: holder,
             });
         }
-        if self
-            .overlapping(&net)
-            .is_some_and(|(taken, _)| taken.prefix() <= net.prefix())
-        {
-            return Ok(());
-        }
-        let inside: Vec<Start> = self
-            .prefixes
-            .range(start_of(net.addr())..=last_of(&net))
-            .map(|(start, _)| *start)
-            .collect();
-        for start in inside {
-            self.prefixes.remove(&start);
-        }
-        self.prefixes.insert(start_of(net.addr()), (net, owner));
+        self.give(net, owner);
         Ok(())
+    }
+
+    /// Gives `net` to `owner`, whoever had it; prefixes around it and inside it stay.
+    pub fn give(&mut self, net: IpNet, owner: PeerKey) {
+        if self.prefixes.insert(key_of(&net), (net, owner)).is_some() {
+            return;
+        }
+        let lengths = &mut self.lengths[family_of(net.addr())];
+        match lengths.binary_search_by(|(length, _)| net.prefix().cmp(length)) {
+            Ok(at) => lengths[at].1 += 1,
+            Err(at) => lengths.insert(at, (net.prefix(), 1)),
+        }
     }
 
     /// The first prefix of another peer that shares an address with `net`.
     fn foreign_overlap(&self, net: &IpNet, owner: PeerKey) -> Option<(IpNet, PeerKey)> {
-        let before = self.prefixes.range(..start_of(net.addr())).next_back();
+        let lengths = &self.lengths[family_of(net.addr())];
+        let around = lengths
+            .iter()
+            .filter(|(length, _)| *length < net.prefix())
+            .filter_map(|(length, _)| {
+                let outer = IpNet::new(net.addr(), *length).ok()?;
+                self.prefixes.get(&key_of(&outer))
+            });
         self.prefixes
-            .range(start_of(net.addr())..=last_of(net))
-            .chain(before)
-            .map(|(_, (taken, holder))| (*taken, *holder))
-            .find(|(taken, holder)| *holder != owner && taken.overlaps(net))
+            .range((net.addr(), 0)..=(last_of(net), u8::MAX))
+            .map(|(_, entry)| entry)
+            .chain(around)
+            .find(|(_, holder)| *holder != owner)
+            .copied()
     }
 
     /// Takes `net` from `owner`.
     pub fn remove(&mut self, net: &IpNet, owner: PeerKey) {
-        let start = start_of(net.addr());
-        if self.prefixes.get(&start) == Some(&(*net, owner)) {
-            self.prefixes.remove(&start);
+        if self.owner(net) != Some(owner) {
+            return;
+        }
+        self.prefixes.remove(&key_of(net));
+        let lengths = &mut self.lengths[family_of(net.addr())];
+        if let Ok(at) = lengths.binary_search_by(|(length, _)| net.prefix().cmp(length)) {
+            lengths[at].1 -= 1;
+            if lengths[at].1 == 0 {
+                lengths.remove(at);
+            }
         }
     }
 }
@@ -150,6 +166,30 @@ mod tests {
         table.insert(net("::/0"), b).expect("another family");
     }
 
+    #[test]
+    fn what_is_given_moves_and_may_lie_in_anothers() {
+        let (a, b) = (PeerKey::for_test(1), PeerKey::for_test(2));
+        let ip = |text: &str| text.parse::<IpAddr>().expect("ip");
+        let mut table = AllowedIps::default();
+        table.give(net("0.0.0.0/0"), a);
+        table.give(net("::/0"), a);
+        table.give(net("10.0.0.2/32"), b);
+        assert_eq!(table.lookup(ip("10.0.0.2")), Some(b));
+        assert_eq!(table.lookup(ip("10.0.0.3")), Some(a));
+        assert_eq!(table.lookup(ip("fd00::1")), Some(a));
+        table.give(net("0.0.0.0/0"), b);
+        assert_eq!(table.lookup(ip("10.0.0.3")), Some(b));
+        table.remove(&net("0.0.0.0/0"), a);
+        assert_eq!(
+            table.lookup(ip("10.0.0.3")),
+            Some(b),
+            "it is not a's any more"
+        );
+        table.remove(&net("0.0.0.0/0"), b);
+        assert_eq!(table.lookup(ip("10.0.0.3")), None);
+        assert_eq!(table.owner(&net("10.0.0.2/32")), Some(b));
+    }
+
     proptest! {
         #[test]
         fn agrees_with_a_list(
@@ -168,6 +208,32 @@ mod tests {
             for probe in probes.iter().map(|p| IpAddr::from(p.to_be_bytes()))
                 .chain(list.iter().map(|(n, _)| n.addr()).collect::<Vec<_>>()) {
                 let naive = list.iter().find(|(n, _)| n.contains(probe)).map(|(_, o)| *o);
+                prop_assert_eq!(table.lookup(probe), naive);
+            }
+        }
+
+        #[test]
+        fn the_longest_prefix_decides_as_in_a_list(
+            steps in proptest::collection::vec(
+                (any::<bool>(), 0u32..64, 24u8..=32, 0u32..3), 1..60),
+        ) {
+            let mut table = AllowedIps::default();
+            let mut list: Vec<(IpNet, PeerKey)> = Vec::new();
+            for (gives, addr, prefix, owner) in steps {
+                let net = IpNet::new(IpAddr::from(addr.to_be_bytes()), prefix).expect("valid");
+                let owner = PeerKey::for_test(owner);
+                if gives {
+                    table.give(net, owner);
+                    list.retain(|(known, _)| *known != net);
+                    list.push((net, owner));
+                } else {
+                    table.remove(&net, owner);
+                    list.retain(|entry| *entry != (net, owner));
+                }
+            }
+            for probe in (0u32..64).map(|p| IpAddr::from(p.to_be_bytes())) {
+                let holding = list.iter().filter(|(net, _)| net.contains(probe));
+                let naive = holding.max_by_key(|(net, _)| net.prefix()).map(|(_, o)| *o);
                 prop_assert_eq!(table.lookup(probe), naive);
             }
         }

@@ -86,6 +86,19 @@ impl Default for Limits {
     }
 }
 
+/// Which addresses are a peer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Routing {
+    /// The two that follow from its key, and further prefixes that it shares with nobody. The
+    /// default.
+    #[default]
+    Overlay,
+    /// The prefixes that it was given and no others, as in WireGuard: the longest one decides,
+    /// and one that is given to a second peer moves. No address has a meaning of its own, so this
+    /// is not for a node with the control protocol.
+    AsGiven,
+}
+
 /// What a node is made from.
 #[derive(Debug)]
 pub struct NodeConfig {
@@ -102,6 +115,8 @@ pub struct NodeConfig {
     pub timestamp_floor: Option<Tai64n>,
     /// The control protocol; `None` (the default) is plain WireGuard, in which every peer is L1.
     pub control: Option<ControlConfig>,
+    /// Which addresses are a peer's.
+    pub routing: Routing,
 }
 
 /// How a node takes part in the control protocol, which agrees on suites.
@@ -148,11 +163,13 @@ impl NodeConfig {
             mtu_bytes: 1_420,
             timestamp_floor: None,
             control: None,
+            routing: Routing::default(),
         }
     }
 }
 
-/// What a peer is made from. Its two overlay addresses are always among its allowed IPs.
+/// What a peer is made from. With [`Routing::Overlay`] its two overlay addresses are always among
+/// its allowed IPs.
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
     /// The peer's public key.

@@ -35,6 +35,7 @@ mod wheel;
 pub use allowed_ips::{AllowedIps, Overlap};
 pub use config::{
     AddPeerError, Admission, ControlConfig, Limits, NewNodeError, NodeConfig, Path, PeerConfig,
+    Routing,
 };
 pub use counters::{Counters, DropReason};
 pub use event::{Event, HandshakeFailure};

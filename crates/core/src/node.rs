@@ -11,6 +11,7 @@ mod control;
 mod data;
 mod gate;
 mod handshake;
+mod prefixes;
 mod shared;
 mod timeout;
 mod usage;
@@ -33,7 +34,7 @@ use shared::Shared;
 pub use usage::Usage;
 use wiremesh_control::{PeerSettings, Pin};
 use wiremesh_noise::{RemoteIdentity, Role};
-use wiremesh_wire::{Instant, IpNet, NodeId, Now, address};
+use wiremesh_wire::{Instant, NodeId, Now, address};
 
 /// A datagram to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,17 +199,11 @@ impl Node {
         let key = self.peers.next_key();
         let overlay = address::overlay_address(&config.node_id);
         let control = address::control_address(&config.node_id);
-        let own = [IpNet::host(overlay.into()), IpNet::host(control.into())];
-        let mut added: Vec<IpNet> = Vec::new();
-        for net in own.iter().chain(&config.allowed_ips) {
-            if let Err(overlap) = self.shared.allowed.insert(*net, key) {
-                added
-                    .iter()
-                    .for_each(|net| self.shared.allowed.remove(net, key));
-                return Err(AddPeerError::Overlap(overlap));
-            }
-            added.push(*net);
-        }
+        let own = self.shared.own_prefixes(overlay, control);
+        let wanted = own.iter().chain(&config.allowed_ips);
+        self.shared
+            .insert_prefixes(key, wanted)
+            .map_err(AddPeerError::Overlap)?;
         let settings =
             (config.security != PeerSettings::default()).then(|| Box::new(config.security.clone()));
         let gate = match config.stock {
@@ -323,6 +318,11 @@ impl Node {
     /// The overlay address of a peer.
     pub fn overlay_address_of(&self, key: PeerKey) -> Option<Ipv6Addr> {
         Some(self.peers.peek(key)?.overlay)
+    }
+
+    /// Changes the length beyond which padding never goes, see [`NodeConfig::mtu_bytes`].
+    pub fn set_mtu(&mut self, mtu_bytes: u16) {
+        self.shared.mtu_bytes = usize::from(mtu_bytes);
     }
 
     /// The length of the datagram that [`Node::seal_packet`] makes of a packet.
@@ -442,7 +442,8 @@ impl Node {
             node_id: peer.remote.node_id(),
             overlay: peer.overlay,
             path: peer.path,
-            allowed_ips: peer.allowed_ips.clone(),
+            allowed_ips: self.shared.prefixes_of(peer),
+            persistent_keepalive: peer.persistent_keepalive,
             state: state_of(peer, live.is_some(), now),
             provisional: peer.provisional.is_some(),
             gate: peer.gate,

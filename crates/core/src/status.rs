@@ -64,6 +64,8 @@ pub struct PeerStatus {
     pub path: Option<Path>,
     /// Prefixes beside its overlay addresses.
     pub allowed_ips: Box<[IpNet]>,
+    /// A keepalive goes out after this long without traffic.
+    pub persistent_keepalive: Option<Duration>,
     /// Where it stands.
     pub state: PeerState,
     /// Whether it was let in by admission rather than configured.

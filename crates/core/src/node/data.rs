@@ -6,7 +6,7 @@
 use super::control::touches_control;
 use super::shared::Shared;
 use super::{Node, NotReady, Received, Rejected};
-use crate::config::Path;
+use crate::config::{Path, Routing};
 use crate::counters::DropReason;
 use crate::event::Event;
 use crate::peer::{Peer, PeerKey};
@@ -114,7 +114,7 @@ impl Node {
         }
         let packet = HEADER_BYTES..HEADER_BYTES + plaintext_len;
         let packet = shared.check_source(peer, datagram, packet)?;
-        if touches_control(&datagram[packet.clone()]) {
+        if shared.is_control(&datagram[packet.clone()]) {
             shared.open_control(now, peer, &datagram[packet]);
             return None;
         }
@@ -145,9 +145,10 @@ impl Node {
             return Err(NotReady::UnknownPeer);
         };
         let what = (Slot::Current, packet_len);
+        let routing = self.shared.routing;
         let sealed = self.shared.seal(now, peer, what, out, |packet| {
             fill(packet);
-            !touches_control(packet)
+            routing == Routing::AsGiven || !touches_control(packet)
         });
         match sealed {
             Err(NotReady::NoSession) => {
@@ -171,7 +172,7 @@ impl Node {
         let Ok(header) = ip::parse(&packet) else {
             return Err(Rejected::NotIp(packet));
         };
-        if touches_control(&packet) {
+        if self.shared.is_control(&packet) {
             self.shared.counters.drop_for(DropReason::ControlOnly);
             return Err(Rejected::NoRoute(packet));
         }
@@ -356,6 +357,11 @@ impl Shared {
         }
     }
 
+    /// Whether a packet is from or to a control address, where that has a meaning.
+    fn is_control(&self, packet: &[u8]) -> bool {
+        self.routing == Routing::Overlay && touches_control(packet)
+    }
+
     /// Cryptokey routing: the packet without its padding, if its source belongs to the peer.
     fn check_source(
         &mut self,
@@ -367,7 +373,8 @@ impl Shared {
             self.counters.drop_for(DropReason::NotIp);
             return None;
         };
-        let own = header.source == IpAddr::V6(peer.overlay);
+        let overlay = self.routing == Routing::Overlay;
+        let own = overlay && header.source == IpAddr::V6(peer.overlay);
         if !own && self.allowed.lookup(header.source) != Some(peer.key) {
             self.counters.drop_for(DropReason::SourceNotAllowed);
             return None;

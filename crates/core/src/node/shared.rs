@@ -6,7 +6,7 @@
 use super::Transmit;
 use super::agreement::{Agreeing, Verdict};
 use crate::allowed_ips::AllowedIps;
-use crate::config::{Admission, Limits, NewNodeError, NodeConfig, Path};
+use crate::config::{Admission, Limits, NewNodeError, NodeConfig, Path, Routing};
 use crate::counters::{Counters, DropReason};
 use crate::drbg::{Drbg, Jitter};
 use crate::event::Event;
@@ -21,7 +21,7 @@ use core::net::Ipv6Addr;
 use core::time::Duration;
 use hashbrown::HashMap;
 use wiremesh_noise::{CookieChecker, LocalIdentity};
-use wiremesh_wire::{Instant, IpNet, Now, Tai64n, UnixTime, address};
+use wiremesh_wire::{Instant, Now, Tai64n, UnixTime, address};
 
 /// Our indices are random already, so one multiplication spreads them.
 #[derive(Default)]
@@ -58,6 +58,7 @@ pub(super) struct Shared {
     pub(super) drbg: Drbg,
     pub(super) jitter: Jitter,
     pub(super) allowed: AllowedIps,
+    pub(super) routing: Routing,
     pub(super) indices: HashMap<u32, PeerKey, BuildHasherDefault<IndexHasher>>,
     pub(super) wheel: Wheel,
     pub(super) load: Load,
@@ -101,6 +102,7 @@ impl Shared {
             drbg,
             jitter: Jitter::new(jitter_seed),
             allowed: AllowedIps::default(),
+            routing: config.routing,
             indices: HashMap::default(),
             wheel: Wheel::new(now.instant),
             load: Load::new(config.limits.handshakes_per_second_max, now.instant),
@@ -201,13 +203,7 @@ impl Shared {
 
     /// Frees what the node holds for a peer that is being removed.
     pub(super) fn forget(&mut self, peer: &mut Peer) {
-        let own = [
-            IpNet::host(peer.overlay.into()),
-            IpNet::host(peer.control.into()),
-        ];
-        for net in own.iter().chain(peer.allowed_ips.iter()) {
-            self.allowed.remove(net, peer.key);
-        }
+        self.take_prefixes(peer);
         self.drop_link(peer);
     }
 
