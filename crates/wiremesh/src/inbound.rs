@@ -4,6 +4,7 @@
 //! address that the tunnel's key owns; the control port is closed to everyone else's data.
 
 use crate::port::{Addressing, PortQueue, lock};
+use crate::raw_socket::RawQueues;
 use crate::tunnel::{State, Tunnel};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,7 @@ pub(crate) type PingKey = (IpAddr, u16, u16);
 pub(crate) struct Ports {
     bound: Mutex<HashMap<u16, Arc<PortQueue>>>,
     pings: Mutex<HashMap<PingKey, oneshot::Sender<()>>>,
+    pub(crate) raw: RawQueues,
 }
 
 /// A ping that waits for its answer; forgotten when dropped.
@@ -93,6 +95,7 @@ impl Ports {
     /// Ends all bound ports.
     pub(crate) fn close(&self) {
         lock(&self.bound).values().for_each(|queue| queue.close());
+        self.raw.close();
         lock(&self.pings).clear();
     }
 }
@@ -116,7 +119,9 @@ impl Tunnel {
         match header.protocol {
             PROTOCOL_UDP => self.handle_udp(state, peer, packet, outer_ecn),
             PROTOCOL_ICMP | PROTOCOL_ICMPV6 => self.handle_icmp(state, now, peer, packet),
-            _ => {}
+            _ => {
+                self.ports.raw.push(&header, packet);
+            }
         }
     }
 

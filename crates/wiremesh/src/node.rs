@@ -11,6 +11,7 @@ use crate::error::{BindError, PingError, SetPolicyError, UdpBindError};
 use crate::inbound::PortTaken;
 use crate::peer::{AddPeerError, Peer, PeerConfig, in_use};
 use crate::port::lock;
+use crate::raw_socket::{RawBindError, RawSocket};
 use crate::status::{NodeStatus, PeerNote, PeerStatus, peer_status};
 use crate::streams::TunnelSocket;
 use crate::target::reachable;
@@ -333,6 +334,16 @@ impl Node {
             queue.close();
         }
         Ok(UdpSocket::new(Arc::clone(tunnel), port, queue))
+    }
+
+    /// Claims an IP protocol inside the tunnel, such as 6 for TCP. Not UDP and not ICMP: they belong
+    /// to the node, whose control and stream ports stay closed.
+    ///
+    /// # Errors
+    ///
+    /// [`RawBindError`].
+    pub fn raw_socket(&self, protocol: u8) -> Result<RawSocket, RawBindError> {
+        RawSocket::claim(&self.0.tunnel, protocol)
     }
 
     /// Sends an ICMP echo request through the tunnel and gives the time until the reply. Works
