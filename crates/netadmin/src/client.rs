@@ -3,7 +3,7 @@
 //! Owns the connection: the interface lives as long as it. Calls block for a moment (the helper
 //! answers one client at a time); it never needs a privilege.
 
-use crate::verbs::{Interface, REPLY_BYTES, Refusal, Reply, Request};
+use crate::verbs::{Interface, REPLY_BYTES_MAX, Refusal, Reply, Request};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags,
@@ -126,7 +126,7 @@ fn connect(path: &Path) -> Result<OwnedFd, Errno> {
 
 /// One packet, and the first descriptor in it.
 fn receive(socket: &OwnedFd) -> Result<(Vec<u8>, Option<OwnedFd>), Errno> {
-    let mut bytes = vec![0; REPLY_BYTES + 1];
+    let mut bytes = vec![0; REPLY_BYTES_MAX + 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut bytes)];

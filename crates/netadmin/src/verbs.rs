@@ -7,12 +7,12 @@
 //!
 //! ```text
 //! request  version = 1 | verb u8 | length u16 | name 16 | mtu u16 | addresses u8 | routes u8 | prefix 18 ...
-//! reply    version = 1 | status u8 | length u16 | number i32 | step u8 | prefix 18 | 0 5
-//! prefix   family u8 (4, 6; 0: none) | bits u8 | address 16 (IPv4: 4 and zeros)
+//! prefix   family u8 (4 or 6) | bits u8 | address 16 (IPv4: 4 and zeros)
+//! made     version = 1 | 0 | length u16 | index u32
+//! refused  version = 1 | reason u8 | length u16 | text
 //! ```
 
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The version of this format.
@@ -23,8 +23,10 @@ pub const ADDRESSES_MAX: usize = 8;
 pub const ROUTES_MAX: usize = 64;
 /// Bytes of the longest request.
 pub const REQUEST_BYTES_MAX: usize = HEADER_BYTES + (ADDRESSES_MAX + ROUTES_MAX) * PREFIX_BYTES;
-/// Bytes of every reply.
-pub const REPLY_BYTES: usize = 32;
+/// Bytes of the longest reply.
+pub const REPLY_BYTES_MAX: usize = 4 + DETAIL_BYTES_MAX;
+/// Bytes of the text in a refusal, at most.
+pub const DETAIL_BYTES_MAX: usize = 200;
 /// The smallest MTU: that of IPv6.
 pub const MTU_BYTES_MIN: u16 = 1280;
 /// The start of every name.
@@ -44,12 +46,12 @@ impl Name {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Name`].
+    /// [`Reason::Name`].
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let rest = text.strip_prefix(NAME_PREFIX).unwrap_or("");
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         if rest.is_empty() || text.len() > NAME_BYTES_MAX || !rest.bytes().all(plain) {
-            return Err(Refusal::Name);
+            return Err(Reason::Name.into());
         }
         Ok(Self(text.to_owned()))
     }
@@ -206,17 +208,17 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Version`], [`Refusal::Malformed`], or what is out of bounds.
+    /// [`Reason::Version`], [`Reason::Malformed`], or what is out of bounds.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
         if bytes.first().is_some_and(|&version| version != VERSION) {
-            return Err(Refusal::Version);
+            return Err(Reason::Version.into());
         }
-        let interface = Self::read(bytes).ok_or(Refusal::Malformed)??;
+        let interface = Self::read(bytes).ok_or(Reason::Malformed)??;
         let request = Self::MakeTun(interface);
         // One request has one form: whatever else is in the bytes does not come back.
         match request.emit()? == bytes {
             true => Ok(request),
-            false => Err(Refusal::Malformed),
+            false => Err(Reason::Malformed.into()),
         }
     }
 
@@ -246,75 +248,28 @@ impl Request {
 impl Interface {
     fn check(&self) -> Result<(), Refusal> {
         if self.addresses.len() > ADDRESSES_MAX || self.routes.len() > ROUTES_MAX {
-            return Err(Refusal::Malformed);
+            return Err(Reason::Malformed.into());
         }
         if self.mtu_bytes < MTU_BYTES_MIN {
-            return Err(Refusal::Mtu);
+            return Err(Reason::Mtu.into());
         }
         for prefix in self.addresses.iter().chain(&self.routes) {
             if !prefix.is_private() {
-                return Err(Refusal::NotPrivate(*prefix));
+                return Err(Refusal::with(Reason::NotPrivate, prefix));
             }
         }
         match self.routes.iter().find(|route| !route.is_network()) {
-            Some(route) => Err(Refusal::NoNetwork(*route)),
+            Some(route) => Err(Refusal::with(Reason::NoNetwork, route)),
             None => Ok(()),
         }
     }
 }
 
-/// What the helper was doing when the system refused it.
+/// The kind of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Reading the interfaces, addresses and routes that are there.
-    Look = 1,
-    /// Making the device.
-    Device = 2,
-    /// Marking it as the helper's.
-    Mark = 3,
-    /// Loading the filter table.
-    Filter = 4,
-    /// Setting the MTU.
-    Mtu = 5,
-    /// Adding an address.
-    Address = 6,
-    /// Setting it up.
-    Up = 7,
-    /// Adding a route.
-    Route = 8,
-}
-
-impl Step {
-    const ALL: [Self; 8] = [
-        Self::Look,
-        Self::Device,
-        Self::Mark,
-        Self::Filter,
-        Self::Mtu,
-        Self::Address,
-        Self::Up,
-        Self::Route,
-    ];
-
-    fn words(self) -> &'static str {
-        match self {
-            Self::Look => "read the interfaces, addresses and routes of the host",
-            Self::Device => "make the device (/dev/net/tun)",
-            Self::Mark => "mark the interface",
-            Self::Filter => "load the filter table (nftables)",
-            Self::Mtu => "set the MTU",
-            Self::Address => "add an address",
-            Self::Up => "set the interface up",
-            Self::Route => "add a route",
-        }
-    }
-}
-
-/// Why the helper did nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Reason {
     /// The request is of no known form.
-    Malformed,
+    Malformed = 1,
     /// The request is of another version of the helper.
     Version,
     /// The client is neither root nor in the helper's group.
@@ -329,74 +284,70 @@ pub enum Refusal {
     NameInUse,
     /// The MTU is below that of IPv6.
     Mtu,
-    /// This is not within a private range.
-    NotPrivate(Prefix),
-    /// This route has bits behind its network.
-    NoNetwork(Prefix),
-    /// The host has this address or route already, and the wanted ones overlap it.
-    Overlap(Prefix),
-    /// The system refused, with this error number.
-    System(Step, i32),
+    /// An address or route is within no private range.
+    NotPrivate,
+    /// A route has bits behind its network.
+    NoNetwork,
+    /// The host has an address or route already that the wanted ones overlap.
+    Overlap,
+    /// The system refused.
+    System,
+}
+
+const REASONS: [(Reason, &str); 12] = [
+    (Reason::Malformed, "the request is malformed"),
+    (
+        Reason::Version,
+        "helper and program are of different versions",
+    ),
+    (Reason::Foreign, "this user is not in the helper's group"),
+    (Reason::Full, "the helper has as many clients as it takes"),
+    (Reason::Second, "this connection has its interface already"),
+    (
+        Reason::Name,
+        "an interface is named wm and 1 to 13 of a-z, 0-9, -",
+    ),
+    (Reason::NameInUse, "the interface name is in use"),
+    (Reason::Mtu, "the MTU is below 1280"),
+    (Reason::NotPrivate, "outside the private ranges"),
+    (Reason::NoNetwork, "a route with bits behind its network"),
+    (
+        Reason::Overlap,
+        "the host has this already, and the wanted overlaps it",
+    ),
+    (Reason::System, "the system refused"),
+];
+
+/// Why the helper did nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What a program may act on.
+    pub reason: Reason,
+    /// What a person needs besides; may be empty, at most [`DETAIL_BYTES_MAX`].
+    pub detail: String,
 }
 
 impl Refusal {
-    fn code(self) -> u8 {
-        match self {
-            Self::Malformed => 1,
-            Self::Version => 2,
-            Self::Foreign => 3,
-            Self::Full => 4,
-            Self::Second => 5,
-            Self::Name => 6,
-            Self::NameInUse => 7,
-            Self::Mtu => 8,
-            Self::NotPrivate(_) => 9,
-            Self::NoNetwork(_) => 10,
-            Self::Overlap(_) => 11,
-            Self::System(..) => 12,
-        }
+    /// With a detail.
+    pub fn with(reason: Reason, detail: impl fmt::Display) -> Self {
+        let mut detail = detail.to_string();
+        detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
+        Self { reason, detail }
     }
+}
 
-    fn of(code: u8, prefix: Option<Prefix>, step: u8, number: i32) -> Option<Self> {
-        Some(match code {
-            1 => Self::Malformed,
-            2 => Self::Version,
-            3 => Self::Foreign,
-            4 => Self::Full,
-            5 => Self::Second,
-            6 => Self::Name,
-            7 => Self::NameInUse,
-            8 => Self::Mtu,
-            9 => Self::NotPrivate(prefix?),
-            10 => Self::NoNetwork(prefix?),
-            11 => Self::Overlap(prefix?),
-            12 => {
-                let step = Step::ALL.into_iter().find(|&known| known as u8 == step);
-                Self::System(step?, number)
-            }
-            _ => return None,
-        })
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::with(reason, "")
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed => f.write_str("the request is malformed"),
-            Self::Version => f.write_str("the helper is of another version than this program"),
-            Self::Foreign => f.write_str("this user is not in the helper's group"),
-            Self::Full => f.write_str("the helper has as many clients as it takes"),
-            Self::Second => f.write_str("this connection has its interface already"),
-            Self::Name => f.write_str("an interface is named wm and 1 to 13 of a-z, 0-9, -"),
-            Self::NameInUse => f.write_str("the interface name is in use"),
-            Self::Mtu => write!(f, "the MTU is below {MTU_BYTES_MIN}"),
-            Self::NotPrivate(prefix) => write!(f, "{prefix} is in no private range"),
-            Self::NoNetwork(prefix) => write!(f, "{prefix} has bits behind its network"),
-            Self::Overlap(prefix) => write!(f, "it overlaps {prefix}, which this host has already"),
-            Self::System(step, number) => {
-                let error = io::Error::from_raw_os_error(*number);
-                write!(f, "cannot {}: {error}", step.words())
-            }
+        f.write_str(REASONS[self.reason as usize - 1].1)?;
+        match self.detail.as_str() {
+            "" => Ok(()),
+            detail => write!(f, ": {detail}"),
         }
     }
 }
@@ -404,42 +355,30 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// The helper's answer: the index of the interface, with the descriptor beside it, or why not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply(pub Result<u32, Refusal>);
 
 impl Reply {
     /// The bytes of the reply.
-    pub fn emit(&self) -> [u8; REPLY_BYTES] {
-        let (code, number, step, prefix) = match self.0 {
-            Ok(index) => (0, index.cast_signed(), 0, None),
-            Err(Refusal::System(step, number)) => (12, number, step as u8, None),
-            Err(
-                refusal @ (Refusal::NotPrivate(prefix)
-                | Refusal::NoNetwork(prefix)
-                | Refusal::Overlap(prefix)),
-            ) => (refusal.code(), 0, 0, Some(prefix)),
-            Err(refusal) => (refusal.code(), 0, 0, None),
+    pub fn emit(&self) -> Vec<u8> {
+        let (status, body) = match &self.0 {
+            Ok(index) => (0, index.to_le_bytes().to_vec()),
+            Err(refusal) => (refusal.reason as u8, refusal.detail.clone().into_bytes()),
         };
-        let mut out = vec![VERSION, code, REPLY_BYTES as u8, 0];
-        out.extend(number.to_le_bytes());
-        out.push(step);
-        if let Some(prefix) = prefix {
-            prefix.emit(&mut out);
-        }
-        let mut bytes = [0; REPLY_BYTES];
-        bytes[..out.len()].copy_from_slice(&out);
-        bytes
+        let length = ((4 + body.len()) as u16).to_le_bytes();
+        [vec![VERSION, status, length[0], length[1]], body].concat()
     }
 
     /// Reads a reply; `None` is none.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let fixed: &[u8; REPLY_BYTES] = bytes.try_into().ok()?;
-        let number = i32::from_le_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]);
-        let prefix = Prefix::parse(fixed[9..].first_chunk()?);
-        let reply = Self(match fixed[1] {
-            0 => Ok(number.cast_unsigned()),
-            code => Err(Refusal::of(code, prefix, fixed[8], number)?),
+        let (head, body) = bytes.split_first_chunk::<4>()?;
+        let reply = Self(match head[1] {
+            0 => Ok(u32::from_le_bytes(body.try_into().ok()?)),
+            status => {
+                let (reason, _) = *REASONS.get(usize::from(status) - 1)?;
+                Err(Refusal::with(reason, std::str::from_utf8(body).ok()?))
+            }
         });
-        (reply.emit() == *fixed).then_some(reply)
+        (reply.emit() == bytes).then_some(reply)
     }
 }

@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use std::net::IpAddr;
 use wiremesh_netadmin::verbs::{
-    Interface, MTU_BYTES_MIN, Name, Prefix, REQUEST_BYTES_MAX, Refusal, Reply, Request, Step,
+    Interface, MTU_BYTES_MIN, Name, Prefix, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reason, Refusal,
+    Reply, Request,
 };
 
 fn prefix(text: &str) -> Prefix {
@@ -55,13 +56,13 @@ fn one_changed_byte_is_another_request_or_none() {
         assert!(Request::parse(&KNOWN[..length]).is_err(), "{length}");
     }
     let longer = [KNOWN, b"\0"].concat();
-    assert_eq!(Request::parse(&longer), Err(Refusal::Malformed));
+    assert_eq!(Request::parse(&longer), Err(Reason::Malformed.into()));
     let mut verb = KNOWN.to_vec();
     verb[1] = 2;
-    assert_eq!(Request::parse(&verb), Err(Refusal::Malformed));
+    assert_eq!(Request::parse(&verb), Err(Reason::Malformed.into()));
     let mut version = KNOWN.to_vec();
     version[0] = 2;
-    assert_eq!(Request::parse(&version), Err(Refusal::Version));
+    assert_eq!(Request::parse(&version), Err(Reason::Version.into()));
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn names_have_the_prefix_and_few_characters() {
         "wmabcdefghijklmn",
         "wmü",
     ] {
-        assert_eq!(Name::parse(bad), Err(Refusal::Name), "{bad:?}");
+        assert_eq!(Name::parse(bad), Err(Reason::Name.into()), "{bad:?}");
     }
 }
 
@@ -108,14 +109,14 @@ fn only_private_networks_may_be_asked_for() {
         "127.0.0.0/8",
         "ff00::/8",
     ] {
-        let refused = Err(Refusal::NotPrivate(prefix(bad)));
+        let refused = Err(Refusal::with(Reason::NotPrivate, bad));
         assert_eq!(emit(interface("wm0", &[], &[bad])), refused);
         assert_eq!(emit(interface("wm0", &[bad], &[])), refused);
     }
     let bits = prefix("10.0.0.1/24");
     assert_eq!(
         emit(interface("wm0", &[], &["10.0.0.1/24"])),
-        Err(Refusal::NoNetwork(bits))
+        Err(Refusal::with(Reason::NoNetwork, bits))
     );
     assert!(emit(interface("wm0", &["10.0.0.1/24"], &[])).is_ok());
 }
@@ -129,13 +130,13 @@ fn sizes_have_limits() {
     );
     let mut more = full.clone();
     more.addresses.push(more.routes[0]);
-    assert_eq!(emit(more), Err(Refusal::Malformed));
+    assert_eq!(emit(more), Err(Reason::Malformed.into()));
     let mut more = full;
     more.routes.push(more.routes[0]);
-    assert_eq!(emit(more), Err(Refusal::Malformed));
+    assert_eq!(emit(more), Err(Reason::Malformed.into()));
     let mut small = interface("wm0", &[], &[]);
     small.mtu_bytes = MTU_BYTES_MIN - 1;
-    assert_eq!(emit(small.clone()), Err(Refusal::Mtu));
+    assert_eq!(emit(small.clone()), Err(Reason::Mtu.into()));
     small.mtu_bytes += 1;
     assert!(emit(small).is_ok());
 }
@@ -160,29 +161,32 @@ fn overlap_is_by_the_shorter_network() {
 
 #[test]
 fn replies_come_back_as_they_were() {
-    let ten = prefix("10.0.0.0/8");
-    for result in [
-        Ok(1),
-        Ok(u32::MAX),
-        Err(Refusal::Malformed),
-        Err(Refusal::Version),
-        Err(Refusal::Foreign),
-        Err(Refusal::Full),
-        Err(Refusal::Second),
-        Err(Refusal::Name),
-        Err(Refusal::NameInUse),
-        Err(Refusal::Mtu),
-        Err(Refusal::NotPrivate(ten)),
-        Err(Refusal::NoNetwork(prefix("fd00::1/64"))),
-        Err(Refusal::Overlap(ten)),
-        Err(Refusal::System(Step::Look, 1)),
-        Err(Refusal::System(Step::Route, 17)),
+    let mut results = vec![Ok(1), Ok(u32::MAX)];
+    for reason in [
+        Reason::Malformed,
+        Reason::Version,
+        Reason::Foreign,
+        Reason::Full,
+        Reason::Second,
+        Reason::Name,
+        Reason::NameInUse,
+        Reason::Mtu,
+        Reason::NotPrivate,
+        Reason::NoNetwork,
+        Reason::Overlap,
+        Reason::System,
     ] {
-        let bytes = Reply(result).emit();
-        assert_eq!(Reply::parse(&bytes), Some(Reply(result)));
+        results.push(Err(reason.into()));
+        results.push(Err(Refusal::with(reason, "10.0.0.0/8")));
+        results.push(Err(Refusal::with(reason, "ü".repeat(150))));
+    }
+    for result in results {
+        let bytes = Reply(result.clone()).emit();
+        assert!(bytes.len() <= REPLY_BYTES_MAX);
+        assert_eq!(Reply::parse(&bytes), Some(Reply(result.clone())));
         assert_eq!(Reply::parse(&bytes[1..]), None);
         if let Err(refusal) = result {
-            assert!(!refusal.to_string().is_empty());
+            assert!(refusal.to_string().contains(&refusal.detail));
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the bytes of these requests. It keeps no state; an interface is its index.
 
-use crate::message::{Attributes, Message, Socket};
+use crate::message::{self, Attributes, Message, Socket, attribute};
 use std::io;
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ pub struct Link {
 ///
 /// The kernel's.
 pub fn links() -> io::Result<Vec<Link>> {
-    let answers = ask(GETLINK, Message::DUMP, &[0; IFINFO_BYTES], |_| {})?;
+    let answers = ask(GETLINK, message::DUMP, vec![0; IFINFO_BYTES])?;
     let links = answers.iter().filter_map(|answer| {
         let (head, attributes) = answer.split_first_chunk::<IFINFO_BYTES>()?;
         let text = |wanted| {
@@ -49,10 +49,10 @@ pub fn links() -> io::Result<Vec<Link>> {
 /// The kernel's.
 pub fn networks() -> io::Result<Vec<(IpAddr, u8)>> {
     let mut networks = Vec::new();
-    for answer in ask(GETADDR, Message::DUMP, &[0; IFADDR_BYTES], |_| {})? {
+    for answer in ask(GETADDR, message::DUMP, vec![0; IFADDR_BYTES])? {
         networks.extend(network(&answer, IFADDR_BYTES, &[IFA_LOCAL, IFA_ADDRESS]));
     }
-    for answer in ask(GETROUTE, Message::DUMP, &[0; RTMSG_BYTES], |_| {})? {
+    for answer in ask(GETROUTE, message::DUMP, vec![0; RTMSG_BYTES])? {
         let local = answer.get(4) == Some(&RT_TABLE_LOCAL);
         networks.extend(network(&answer, RTMSG_BYTES, &[RTA_DST]).filter(|_| !local));
     }
@@ -81,9 +81,11 @@ fn network(answer: &[u8], head: usize, kinds: &[u16]) -> Option<(IpAddr, u8)> {
 ///
 /// The kernel's.
 pub fn set_alias(index: u32, alias: &str) -> io::Result<()> {
-    change(SETLINK, 0, &ifinfo(index, 0), |m| {
-        m.bytes(IFLA_IFALIAS, alias.as_bytes())
-    })
+    change(
+        SETLINK,
+        0,
+        &[ifinfo(index, 0), attribute(IFLA_IFALIAS, alias.as_bytes())],
+    )
 }
 
 /// Sets the MTU.
@@ -92,9 +94,14 @@ pub fn set_alias(index: u32, alias: &str) -> io::Result<()> {
 ///
 /// The kernel's.
 pub fn set_mtu(index: u32, mtu_bytes: u32) -> io::Result<()> {
-    change(SETLINK, 0, &ifinfo(index, 0), |m| {
-        m.bytes(IFLA_MTU, &mtu_bytes.to_ne_bytes())
-    })
+    change(
+        SETLINK,
+        0,
+        &[
+            ifinfo(index, 0),
+            attribute(IFLA_MTU, &mtu_bytes.to_ne_bytes()),
+        ],
+    )
 }
 
 /// Sets the interface up.
@@ -103,7 +110,7 @@ pub fn set_mtu(index: u32, mtu_bytes: u32) -> io::Result<()> {
 ///
 /// The kernel's.
 pub fn set_up(index: u32) -> io::Result<()> {
-    change(SETLINK, 0, &ifinfo(index, IFF_UP), |_| {})
+    change(SETLINK, 0, &[ifinfo(index, IFF_UP)])
 }
 
 /// Deletes the interface.
@@ -112,7 +119,7 @@ pub fn set_up(index: u32) -> io::Result<()> {
 ///
 /// The kernel's; it may be gone.
 pub fn delete(index: u32) -> io::Result<()> {
-    change(DELLINK, 0, &ifinfo(index, 0), |_| {})
+    change(DELLINK, 0, &[ifinfo(index, 0)])
 }
 
 /// Adds an address of a network of so many bits.
@@ -121,12 +128,19 @@ pub fn delete(index: u32) -> io::Result<()> {
 ///
 /// The kernel's.
 pub fn add_address(index: u32, address: IpAddr, bits: u8) -> io::Result<()> {
-    let mut head = vec![family(address), bits, IFA_F_NODAD, 0];
-    head.extend(index.to_ne_bytes());
-    change(NEWADDR, Message::CREATE | Message::EXCL, &head, |m| {
-        m.bytes(IFA_LOCAL, &octets(address));
-        m.bytes(IFA_ADDRESS, &octets(address));
-    })
+    let (family, octets) = split(address);
+    let head = vec![family, bits, IFA_F_NODAD, 0];
+    let index = index.to_ne_bytes().to_vec();
+    let attributes = [
+        attribute(IFA_LOCAL, &octets),
+        attribute(IFA_ADDRESS, &octets),
+    ]
+    .concat();
+    change(
+        NEWADDR,
+        message::CREATE | message::EXCL,
+        &[head, index, attributes],
+    )
 }
 
 /// Routes a network through the interface.
@@ -135,29 +149,24 @@ pub fn add_address(index: u32, address: IpAddr, bits: u8) -> io::Result<()> {
 ///
 /// The kernel's.
 pub fn add_route(index: u32, network: IpAddr, bits: u8) -> io::Result<()> {
+    let (family, octets) = split(network);
     let scope = if network.is_ipv4() { RT_SCOPE_LINK } else { 0 };
-    let mut head = vec![family(network), bits, 0, 0];
-    head.extend([RT_TABLE_MAIN, RTPROT_STATIC, scope, RTN_UNICAST, 0, 0, 0, 0]);
-    change(NEWROUTE, Message::CREATE | Message::EXCL, &head, |m| {
-        m.bytes(RTA_DST, &octets(network));
-        m.bytes(RTA_OIF, &index.to_ne_bytes());
-    })
+    let kind = [RT_TABLE_MAIN, RTPROT_STATIC, scope, RTN_UNICAST];
+    let head = [[family, bits, 0, 0], kind, [0; 4]].concat();
+    let device = attribute(RTA_OIF, &index.to_ne_bytes());
+    change(
+        NEWROUTE,
+        message::CREATE | message::EXCL,
+        &[head, attribute(RTA_DST, &octets), device],
+    )
 }
 
-fn change(kind: u16, flags: u16, head: &[u8], body: impl FnOnce(&mut Message)) -> io::Result<()> {
-    ask(kind, flags, head, body).map(drop)
+fn change(kind: u16, flags: u16, parts: &[Vec<u8>]) -> io::Result<()> {
+    ask(kind, flags, parts.concat()).map(drop)
 }
 
-fn ask(
-    kind: u16,
-    flags: u16,
-    head: &[u8],
-    body: impl FnOnce(&mut Message),
-) -> io::Result<Vec<Vec<u8>>> {
-    let mut message = Message::new(kind, flags);
-    message.raw(head);
-    body(&mut message);
-    Socket::open(Socket::ROUTE)?.ask(message)
+fn ask(kind: u16, flags: u16, body: Vec<u8>) -> io::Result<Vec<Vec<u8>>> {
+    Socket::open(Socket::ROUTE)?.ask(&Message { kind, flags, body })
 }
 
 /// `struct ifinfomsg`, with flags to set.
@@ -168,14 +177,11 @@ fn ifinfo(index: u32, flags: u32) -> Vec<u8> {
         .collect()
 }
 
-fn family(address: IpAddr) -> u8 {
-    if address.is_ipv4() { AF_INET } else { AF_INET6 }
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
+/// AF_INET or AF_INET6, and the bytes.
+fn split(address: IpAddr) -> (u8, Vec<u8>) {
     match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
+        IpAddr::V4(address) => (2, address.octets().to_vec()),
+        IpAddr::V6(address) => (10, address.octets().to_vec()),
     }
 }
 
@@ -204,5 +210,3 @@ const RT_TABLE_LOCAL: u8 = 255;
 const RT_SCOPE_LINK: u8 = 253;
 const RTPROT_STATIC: u8 = 4;
 const RTN_UNICAST: u8 = 1;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;

@@ -20,77 +20,61 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024;
 /// Packets of one answer, so that a broken kernel does not hold us for ever.
 const PACKETS_MAX: usize = 4096;
 
-/// A request under construction.
-pub struct Message(Vec<u8>);
+/// NLM_F_DUMP.
+pub const DUMP: u16 = 0x300;
+/// NLM_F_EXCL.
+pub const EXCL: u16 = 0x200;
+/// NLM_F_CREATE.
+pub const CREATE: u16 = 0x400;
+/// NLM_F_APPEND.
+pub const APPEND: u16 = 0x800;
+
+/// A request: its type, flags, and body.
+pub struct Message {
+    /// Message type.
+    pub kind: u16,
+    /// Beside NLM_F_REQUEST and NLM_F_ACK.
+    pub flags: u16,
+    /// The family's header and attributes.
+    pub body: Vec<u8>,
+}
 
 impl Message {
-    /// NLM_F_DUMP.
-    pub const DUMP: u16 = 0x300;
-    /// NLM_F_EXCL.
-    pub const EXCL: u16 = 0x200;
-    /// NLM_F_CREATE.
-    pub const CREATE: u16 = 0x400;
-    /// NLM_F_APPEND.
-    pub const APPEND: u16 = 0x800;
-
-    /// A message without a body.
-    pub fn new(kind: u16, flags: u16) -> Self {
-        let mut bytes = vec![0; 4];
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend((flags | REQUEST).to_ne_bytes());
-        bytes.extend([0; 8]);
-        Self(bytes)
-    }
-
-    /// The family's own header.
-    pub fn raw(&mut self, bytes: &[u8]) {
-        self.0.extend(bytes);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-    }
-
-    /// An attribute.
-    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
-        let start = self.0.len();
-        self.0.extend([0; 4]);
-        self.0.extend(value);
-        self.close(start, kind);
-    }
-
-    /// An attribute that holds text with its final zero.
-    pub fn text(&mut self, kind: u16, value: &str) {
-        self.bytes(kind, &[value.as_bytes(), &[0]].concat());
-    }
-
-    /// An attribute that holds a number in network order.
-    pub fn be32(&mut self, kind: u16, value: u32) {
-        self.bytes(kind, &value.to_be_bytes());
-    }
-
-    /// An attribute that holds attributes.
-    pub fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
-        let start = self.0.len();
-        self.0.extend([0; 4]);
-        body(self);
-        self.close(start, kind | NESTED);
-    }
-
-    fn close(&mut self, start: usize, kind: u16) {
-        let length = (self.0.len() - start) as u16;
-        self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
-        self.0[start + 2..start + 4].copy_from_slice(&kind.to_ne_bytes());
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-    }
-
-    /// The whole message.
-    pub fn finish(&self, sequence: u32, flags: u16) -> Vec<u8> {
-        let mut bytes = self.0.clone();
-        let length = bytes.len() as u32;
-        bytes[..4].copy_from_slice(&length.to_ne_bytes());
-        let flags = u16::from_ne_bytes([bytes[6], bytes[7]]) | flags;
-        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
-        bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    fn emit(&self, sequence: u32, flags: u16) -> Vec<u8> {
+        let mut bytes = ((HEADER_BYTES + self.body.len()) as u32)
+            .to_ne_bytes()
+            .to_vec();
+        bytes.extend(self.kind.to_ne_bytes());
+        bytes.extend((self.flags | flags | REQUEST).to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(&self.body);
         bytes
     }
+}
+
+/// An attribute.
+pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// An attribute that holds attributes.
+pub fn nest(kind: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
+    attribute(kind | NESTED, &attributes.concat())
+}
+
+/// An attribute that holds text with its final zero.
+pub fn text(kind: u16, value: &str) -> Vec<u8> {
+    attribute(kind, &[value.as_bytes(), &[0]].concat())
+}
+
+/// An attribute that holds a number in network order.
+pub fn be32(kind: u16, value: u32) -> Vec<u8> {
+    attribute(kind, &value.to_be_bytes())
 }
 
 /// Goes through the attributes in a body; stops at the first that does not fit.
@@ -142,28 +126,26 @@ impl Socket {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn ask(&self, request: Message) -> io::Result<Vec<Vec<u8>>> {
-        let dump = u16::from_ne_bytes([request.0[6], request.0[7]]) & Message::DUMP;
-        let ack = if dump == Message::DUMP { 0 } else { ACK };
-        self.send(&request.finish(1, ack))?;
-        self.answers(1)
+    pub fn ask(&self, request: &Message) -> io::Result<Vec<Vec<u8>>> {
+        // A dump ends by itself.
+        let flags = if request.flags & DUMP == DUMP { 0 } else { ACK };
+        self.send(&request.emit(0, flags))?;
+        self.answers(0)
     }
 
-    /// Sends a transaction: all of it happens or nothing.
+    /// Sends a transaction with its begin and end: all of it happens or nothing.
     ///
     /// # Errors
     ///
     /// The first of the kernel's.
-    pub fn transact<'a>(&self, all: impl Iterator<Item = &'a Message>) -> io::Result<()> {
-        let all: Vec<&Message> = all.collect();
+    pub fn transact(&self, all: &[Message]) -> io::Result<()> {
         // The last change is acknowledged; every one that fails says so before.
-        let last = all.len().saturating_sub(2);
-        let numbered = all.iter().zip(0u32..);
-        let bytes: Vec<u8> = numbered
-            .flat_map(|(m, number)| m.finish(number, if number as usize == last { ACK } else { 0 }))
-            .collect();
-        self.send(&bytes)?;
-        self.answers(last as u32).map(drop)
+        let last = all.len().saturating_sub(2) as u32;
+        let flags = |number| if number == last { ACK } else { 0 };
+        let numbered = (0u32..).zip(all);
+        let parts = numbered.map(|(number, message)| message.emit(number, flags(number)));
+        self.send(&parts.collect::<Vec<_>>().concat())?;
+        self.answers(last).map(drop)
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {

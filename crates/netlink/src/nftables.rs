@@ -12,21 +12,20 @@
 //! A table is no part of the interface for the kernel: whoever makes it removes it, after the
 //! interface.
 
-use crate::message::{Attributes, Message, Socket};
+use crate::message::{self, Attributes, Message, Socket, attribute, be32, nest, text};
 use std::io;
 use std::net::Ipv6Addr;
 
-/// Addresses of nodes and of their control protocol, both: fd77:6d00::/24.
-const OVERLAY: Range = Range(Ipv6Addr::new(0xfd77, 0x6d00, 0, 0, 0, 0, 0, 0), 24);
+/// An address and the leading bits that count.
+type Range = (Ipv6Addr, u32);
+/// Addresses of nodes and of their control protocol, both.
+const OVERLAY: Range = (Ipv6Addr::new(0xfd77, 0x6d00, 0, 0, 0, 0, 0, 0), 24);
 /// Addresses of the control protocol.
-const CONTROL: Range = Range(Ipv6Addr::new(0xfd77, 0x6d80, 0, 0, 0, 0, 0, 0), 25);
+const CONTROL: Range = (Ipv6Addr::new(0xfd77, 0x6d80, 0, 0, 0, 0, 0, 0), 25);
 const CONTROL_PORT: u16 = 2707;
 const STREAM_PORT: u16 = 2708;
 
 const TABLE_PREFIX: &str = "wiremesh-";
-
-#[derive(Clone, Copy)]
-struct Range(Ipv6Addr, u32);
 
 /// What varies in the table.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +44,8 @@ pub struct Guard<'a> {
 /// # Errors
 ///
 /// The kernel refuses: no nftables, no CAP_NET_ADMIN.
-pub fn load(guard: &Guard<'_>) -> io::Result<()> {
-    transact(&load_messages(guard))
+pub fn set(guard: &Guard<'_>) -> io::Result<()> {
+    transact(load_messages(guard))
 }
 
 /// Removes the table of an interface.
@@ -55,9 +54,11 @@ pub fn load(guard: &Guard<'_>) -> io::Result<()> {
 ///
 /// `NotFound` when there is none; else the kernel refuses.
 pub fn remove(interface: &str) -> io::Result<()> {
-    transact(&[change(msg::DELTABLE, 0, |table| {
-        table.text(attr::TABLE_NAME, &table_name(interface));
-    })])
+    transact(vec![change(
+        DELTABLE,
+        0,
+        &[text(1, &table_name(interface))],
+    )])
 }
 
 /// The interfaces that there is a table for.
@@ -66,88 +67,97 @@ pub fn remove(interface: &str) -> io::Result<()> {
 ///
 /// The kernel refuses.
 pub fn interfaces() -> io::Result<Vec<String>> {
-    let mut request = Message::new(msg::GETTABLE, Message::DUMP);
-    request.raw(&[family::IPV6, 0, 0, 0]);
-    let answers = Socket::open(Socket::NETFILTER)?.ask(request)?;
+    let answers = Socket::open(Socket::NETFILTER)?.ask(&change(GETTABLE, message::DUMP, &[]))?;
     let names = answers.iter().filter_map(|answer| {
-        let name = Attributes::of(answer.get(4..)?)
-            .find(|(kind, _)| *kind == attr::TABLE_NAME)?
-            .1;
+        let (_, name) = Attributes::of(answer.get(4..)?).find(|(kind, _)| *kind == 1)?;
         let name = std::str::from_utf8(name).ok()?.trim_end_matches('\0');
         Some(name.strip_prefix(TABLE_PREFIX)?.to_owned())
     });
     Ok(names.collect())
 }
 
-fn transact(changes: &[Message]) -> io::Result<()> {
-    let edge = |kind| {
-        let mut message = Message::new(kind, 0);
-        message.raw(&[0, 0, 0, SUBSYSTEM]);
-        message
-    };
-    let begin = [edge(msg::BATCH_BEGIN)];
-    let end = [edge(msg::BATCH_END)];
-    let all = begin.iter().chain(changes).chain(&end);
-    Socket::open(Socket::NETFILTER)?.transact(all)
+fn table_name(interface: &str) -> String {
+    format!("{TABLE_PREFIX}{interface}")
 }
 
+// NFNL_MSG_BATCH_*, and NFT_MSG_* of NFNL_SUBSYS_NFTABLES (10)
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const NEWTABLE: u16 = 0x0a00;
+const GETTABLE: u16 = 0x0a01;
+const DELTABLE: u16 = 0x0a02;
+const NEWCHAIN: u16 = 0x0a03;
+const NEWRULE: u16 = 0x0a06;
+
+/// A message for NFPROTO_IPV6.
+fn change(kind: u16, flags: u16, attributes: &[Vec<u8>]) -> Message {
+    let body = [vec![10, 0, 0, 0], attributes.concat()].concat();
+    Message { kind, flags, body }
+}
+
+fn transact(changes: Vec<Message>) -> io::Result<()> {
+    let edge = |kind| Message {
+        kind,
+        flags: 0,
+        body: vec![0, 0, 0, 10],
+    };
+    let mut all = vec![edge(BATCH_BEGIN)];
+    all.extend(changes);
+    all.push(edge(BATCH_END));
+    Socket::open(Socket::NETFILTER)?.transact(&all)
+}
+
+/// The numbers of attributes are those of linux/netfilter/nf_tables.h, by their order there.
 fn load_messages(guard: &Guard<'_>) -> Vec<Message> {
-    let name = table_name(guard.interface);
-    let table = |kind, flags| change(kind, flags, |table| table.text(attr::TABLE_NAME, &name));
+    let name = &table_name(guard.interface);
+    let table = |kind, flags| change(kind, flags, &[text(1, name)]);
     // Removing what is not there would end the transaction: so it is made first.
     let mut all = vec![
-        table(msg::NEWTABLE, Message::CREATE),
-        table(msg::DELTABLE, 0),
-        table(msg::NEWTABLE, Message::CREATE | Message::EXCL),
+        table(NEWTABLE, message::CREATE),
+        table(DELTABLE, 0),
+        table(NEWTABLE, message::CREATE | message::EXCL),
     ];
     for (chain, hook, rules) in [
-        ("input", 1u32, input(guard)),
-        ("forward", 2, forward(guard)),
-        ("output", 3, output(guard)),
+        ("input", NF_INET_LOCAL_IN, input(guard)),
+        ("forward", NF_INET_FORWARD, forward(guard)),
+        ("output", NF_INET_LOCAL_OUT, output(guard)),
     ] {
-        all.push(change(
-            msg::NEWCHAIN,
-            Message::CREATE | Message::EXCL,
-            |m| {
-                m.text(attr::CHAIN_TABLE, &name);
-                m.text(attr::CHAIN_NAME, chain);
-                m.nest(attr::CHAIN_HOOK, |m| {
-                    m.be32(attr::HOOK_NUMBER, hook);
-                    m.be32(attr::HOOK_PRIORITY, 0);
-                });
-                m.be32(attr::CHAIN_POLICY, verdict::ACCEPT);
-                m.text(attr::CHAIN_TYPE, "filter");
-            },
-        ));
+        let place = nest(4, &[be32(1, hook), be32(2, 0)]);
+        let head = [
+            text(1, name),
+            text(3, chain),
+            place,
+            be32(5, NF_ACCEPT),
+            text(7, "filter"),
+        ];
+        all.push(change(NEWCHAIN, message::CREATE | message::EXCL, &head));
         for rule in rules {
-            all.push(change(
-                msg::NEWRULE,
-                Message::CREATE | Message::APPEND,
-                |m| {
-                    m.text(attr::RULE_TABLE, &name);
-                    m.text(attr::RULE_CHAIN, chain);
-                    m.nest(attr::RULE_EXPRESSIONS, |m| {
-                        rule.iter().for_each(|term| term.emit(m))
-                    });
-                },
-            ));
+            let rule = [text(1, name), text(2, chain), nest(4, &rule)];
+            all.push(change(NEWRULE, message::CREATE | message::APPEND, &rule));
         }
     }
     all
 }
 
-fn input(guard: &Guard<'_>) -> Vec<Vec<Term>> {
-    let ours = guard.addresses.iter().copied();
-    let ours: Vec<Ipv6Addr> = ours.filter(|&address| OVERLAY.holds(address)).collect();
+/// The expressions of one rule, emitted.
+type Rule = Vec<Vec<u8>>;
+
+fn input(guard: &Guard<'_>) -> Vec<Rule> {
+    let ours = guard.addresses.iter().copied().filter(in_overlay);
+    let ours: Vec<Ipv6Addr> = ours.collect();
     let mut rules = Vec::new();
     for &address in &ours {
-        let mut rule = vec![
-            Term::Interface(Key::Iifname, Op::Ne, padded(guard.interface)),
-            Term::In(DESTINATION, Range(address, 128)),
-            Term::In(SOURCE, OVERLAY),
-        ];
-        rule.extend(ours.iter().map(|&own| Term::NotFrom(own)));
-        rule.push(Term::Verdict(verdict::DROP));
+        let elsewhere = interface(IIFNAME, NE, guard);
+        let mut rule = [
+            elsewhere,
+            within(DESTINATION, (address, 128)),
+            within(SOURCE, OVERLAY),
+        ]
+        .concat();
+        for own in &ours {
+            rule.extend([load(SOURCE), compare(NE, &own.octets())]);
+        }
+        rule.push(verdict(NF_DROP));
         rules.push(rule);
     }
     rules.extend(control());
@@ -155,267 +165,135 @@ fn input(guard: &Guard<'_>) -> Vec<Vec<Term>> {
 }
 
 /// Between control addresses only UDP between the control ports.
-fn control() -> [Vec<Term>; 3] {
+fn control() -> [Rule; 3] {
+    let from_port = [udp(), port(SOURCE_PORT, EQ, CONTROL_PORT)].concat();
+    let to_port = port(DESTINATION_PORT, EQ, CONTROL_PORT);
+    let (from, to) = (within(SOURCE, CONTROL), within(DESTINATION, CONTROL));
+    let accept = vec![verdict(NF_ACCEPT)];
+    let drop = vec![verdict(NF_DROP)];
     [
-        vec![
-            Term::In(SOURCE, CONTROL),
-            Term::In(DESTINATION, CONTROL),
-            Term::Udp,
-            Term::Port(SOURCE_PORT, Op::Eq, CONTROL_PORT),
-            Term::Port(DESTINATION_PORT, Op::Eq, CONTROL_PORT),
-            Term::Verdict(verdict::ACCEPT),
-        ],
-        vec![Term::In(SOURCE, CONTROL), Term::Verdict(verdict::DROP)],
-        vec![Term::In(DESTINATION, CONTROL), Term::Verdict(verdict::DROP)],
+        [from.clone(), to.clone(), from_port, to_port, accept].concat(),
+        [from, drop.clone()].concat(),
+        [to, drop].concat(),
     ]
 }
 
-fn output(guard: &Guard<'_>) -> Vec<Vec<Term>> {
-    let reserved = |port| {
-        vec![
-            Term::NotUser(guard.uid),
-            Term::In(DESTINATION, OVERLAY),
-            Term::Udp,
-            Term::Port(port, Op::Ge, CONTROL_PORT),
-            Term::Port(port, Op::Le, STREAM_PORT),
-            Term::Verdict(verdict::DROP),
-        ]
-    };
-    let mut rules = vec![reserved(SOURCE_PORT), reserved(DESTINATION_PORT)];
+fn output(guard: &Guard<'_>) -> Vec<Rule> {
+    let other_user = vec![meta(SKUID), compare(NE, &guard.uid.to_ne_bytes())];
+    let to = within(DESTINATION, OVERLAY);
+    let mut rules = vec![
+        [other_user.clone(), to.clone(), reserved(SOURCE_PORT)].concat(),
+        [other_user, to, reserved(DESTINATION_PORT)].concat(),
+    ];
     rules.extend(control());
     rules
 }
 
-fn forward(guard: &Guard<'_>) -> Vec<Vec<Term>> {
-    let through = |key| Term::Interface(key, Op::Eq, padded(guard.interface));
-    let reserved = |port| {
-        vec![
-            through(Key::Oifname),
-            Term::Udp,
-            Term::Port(port, Op::Ge, CONTROL_PORT),
-            Term::Port(port, Op::Le, STREAM_PORT),
-            Term::Verdict(verdict::DROP),
-        ]
-    };
-    let drop = Term::Verdict(verdict::DROP);
+fn forward(guard: &Guard<'_>) -> Vec<Rule> {
+    let (from, to) = (interface(IIFNAME, EQ, guard), interface(OIFNAME, EQ, guard));
+    let drop = vec![verdict(NF_DROP)];
     vec![
-        vec![through(Key::Iifname), Term::In(DESTINATION, OVERLAY), drop],
-        vec![through(Key::Oifname), Term::In(SOURCE, OVERLAY), drop],
-        reserved(SOURCE_PORT),
-        reserved(DESTINATION_PORT),
+        [from, within(DESTINATION, OVERLAY), drop.clone()].concat(),
+        [to.clone(), within(SOURCE, OVERLAY), drop].concat(),
+        [to.clone(), reserved(SOURCE_PORT)].concat(),
+        [to, reserved(DESTINATION_PORT)].concat(),
     ]
 }
 
-fn table_name(interface: &str) -> String {
-    format!("{TABLE_PREFIX}{interface}")
+/// Drops what has one of the node's ports there.
+fn reserved(field: Field) -> Rule {
+    let (low, high) = (port(field, GE, CONTROL_PORT), port(field, LE, STREAM_PORT));
+    [udp(), low, high, vec![verdict(NF_DROP)]].concat()
 }
 
-/// As the kernel keeps a name: IFNAMSIZ bytes.
-fn padded(name: &str) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let length = name.len().min(15);
-    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-    bytes
+fn interface(key: u32, op: u32, guard: &Guard<'_>) -> Rule {
+    // The kernel keeps a name in IFNAMSIZ bytes.
+    let mut name = guard.interface.as_bytes().to_vec();
+    name.resize(16, 0);
+    vec![meta(key), compare(op, &name)]
 }
 
-fn change(kind: u16, flags: u16, body: impl FnOnce(&mut Message)) -> Message {
-    let mut message = Message::new(kind, flags);
-    message.raw(&[family::IPV6, 0, 0, 0]);
-    body(&mut message);
-    message
+fn udp() -> Rule {
+    vec![meta(L4PROTO), compare(EQ, &[17])]
 }
 
-impl Range {
-    fn mask(self) -> [u8; 16] {
-        let host = u128::MAX.checked_shr(self.1).unwrap_or(0);
-        (!host).to_be_bytes()
-    }
+fn port(field: Field, op: u32, port: u16) -> Rule {
+    vec![load(field), compare(op, &port.to_be_bytes())]
+}
 
-    fn holds(self, address: Ipv6Addr) -> bool {
-        let mask = u128::from_be_bytes(self.mask());
-        (u128::from(address) ^ u128::from(self.0)) & mask == 0
-    }
+fn within(field: Field, (address, bits): Range) -> Rule {
+    let kept = mask(bits).to_be_bytes();
+    let zero = nest(5, &[attribute(1, &[0; 16])]);
+    let kept = nest(4, &[attribute(1, &kept)]);
+    let and = expression(
+        "bitwise",
+        &[
+            be32(1, REGISTER),
+            be32(2, REGISTER),
+            be32(3, 16),
+            kept,
+            zero,
+        ],
+    );
+    vec![load(field), and, compare(EQ, &address.octets())]
+}
+
+fn in_overlay(address: &Ipv6Addr) -> bool {
+    (u128::from(*address) ^ u128::from(OVERLAY.0)) & mask(OVERLAY.1) == 0
+}
+
+fn mask(bits: u32) -> u128 {
+    !u128::MAX.checked_shr(bits).unwrap_or(0)
 }
 
 /// Where a field is: base (1: network header, 2: transport header), offset, bytes.
-type Field = (u32, u32, u32);
-const SOURCE: Field = (1, 8, 16);
-const DESTINATION: Field = (1, 24, 16);
-const SOURCE_PORT: Field = (2, 0, 2);
-const DESTINATION_PORT: Field = (2, 2, 2);
-
-/// NFT_META_*.
-#[derive(Clone, Copy)]
-enum Key {
-    Iifname = 6,
-    Oifname = 7,
-    Skuid = 10,
-    L4proto = 16,
-}
-
-/// NFT_CMP_*.
-#[derive(Clone, Copy)]
-enum Op {
-    Eq = 0,
-    Ne = 1,
-    Le = 3,
-    Ge = 5,
-}
-
-/// One condition of a rule, or its verdict.
-#[derive(Clone, Copy)]
-enum Term {
-    Interface(Key, Op, [u8; 16]),
-    In(Field, Range),
-    NotFrom(Ipv6Addr),
-    Udp,
-    Port(Field, Op, u16),
-    NotUser(u32),
-    Verdict(u32),
-}
-
-impl Term {
-    fn emit(&self, m: &mut Message) {
-        match *self {
-            Self::Interface(key, op, name) => {
-                meta(m, key);
-                compare(m, op, &name);
-            }
-            Self::In(field, range) => {
-                payload(m, field);
-                if range.1 < 128 {
-                    mask(m, &range.mask());
-                }
-                compare(m, Op::Eq, &range.0.octets());
-            }
-            Self::NotFrom(address) => {
-                payload(m, SOURCE);
-                compare(m, Op::Ne, &address.octets());
-            }
-            Self::Udp => {
-                meta(m, Key::L4proto);
-                compare(m, Op::Eq, &[17]);
-            }
-            Self::Port(field, op, port) => {
-                payload(m, field);
-                compare(m, op, &port.to_be_bytes());
-            }
-            Self::NotUser(uid) => {
-                meta(m, Key::Skuid);
-                compare(m, Op::Ne, &uid.to_ne_bytes());
-            }
-            Self::Verdict(code) => expression(m, "immediate", |m| {
-                m.be32(attr::IMMEDIATE_DREG, 0);
-                m.nest(attr::IMMEDIATE_DATA, |m| {
-                    m.nest(attr::DATA_VERDICT, |m| m.be32(attr::VERDICT_CODE, code));
-                });
-            }),
-        }
-    }
-}
-
+type Field = [u32; 3];
+const SOURCE: Field = [1, 8, 16];
+const DESTINATION: Field = [1, 24, 16];
+const SOURCE_PORT: Field = [2, 0, 2];
+const DESTINATION_PORT: Field = [2, 2, 2];
 /// NFT_REG_1: 16 bytes.
 const REGISTER: u32 = 1;
+// NFT_META_*
+const IIFNAME: u32 = 6;
+const OIFNAME: u32 = 7;
+const SKUID: u32 = 10;
+const L4PROTO: u32 = 16;
+// NFT_CMP_*
+const EQ: u32 = 0;
+const NE: u32 = 1;
+const LE: u32 = 3;
+const GE: u32 = 5;
+const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
+const NF_INET_LOCAL_IN: u32 = 1;
+const NF_INET_FORWARD: u32 = 2;
+const NF_INET_LOCAL_OUT: u32 = 3;
 
-fn expression(m: &mut Message, name: &str, data: impl FnOnce(&mut Message)) {
-    m.nest(attr::LIST_ELEM, |m| {
-        m.text(attr::EXPR_NAME, name);
-        m.nest(attr::EXPR_DATA, data);
-    });
+fn expression(name: &str, data: &[Vec<u8>]) -> Vec<u8> {
+    nest(1, &[text(1, name), nest(2, data)])
 }
 
-fn meta(m: &mut Message, key: Key) {
-    expression(m, "meta", |m| {
-        m.be32(attr::META_KEY, key as u32);
-        m.be32(attr::META_DREG, REGISTER);
-    });
+fn meta(key: u32) -> Vec<u8> {
+    expression("meta", &[be32(2, key), be32(1, REGISTER)])
 }
 
-fn payload(m: &mut Message, (base, offset, length): Field) {
-    expression(m, "payload", |m| {
-        m.be32(attr::PAYLOAD_DREG, REGISTER);
-        m.be32(attr::PAYLOAD_BASE, base);
-        m.be32(attr::PAYLOAD_OFFSET, offset);
-        m.be32(attr::PAYLOAD_LEN, length);
-    });
+fn load([base, offset, length]: Field) -> Vec<u8> {
+    let place = [
+        be32(1, REGISTER),
+        be32(2, base),
+        be32(3, offset),
+        be32(4, length),
+    ];
+    expression("payload", &place)
 }
 
-fn mask(m: &mut Message, mask: &[u8; 16]) {
-    expression(m, "bitwise", |m| {
-        m.be32(attr::BITWISE_SREG, REGISTER);
-        m.be32(attr::BITWISE_DREG, REGISTER);
-        m.be32(attr::BITWISE_LEN, 16);
-        m.nest(attr::BITWISE_MASK, |m| m.bytes(attr::DATA_VALUE, mask));
-        m.nest(attr::BITWISE_XOR, |m| m.bytes(attr::DATA_VALUE, &[0; 16]));
-    });
+fn compare(op: u32, value: &[u8]) -> Vec<u8> {
+    let value = nest(3, &[attribute(1, value)]);
+    expression("cmp", &[be32(1, REGISTER), be32(2, op), value])
 }
 
-fn compare(m: &mut Message, op: Op, value: &[u8]) {
-    expression(m, "cmp", |m| {
-        m.be32(attr::CMP_SREG, REGISTER);
-        m.be32(attr::CMP_OP, op as u32);
-        m.nest(attr::CMP_DATA, |m| m.bytes(attr::DATA_VALUE, value));
-    });
-}
-
-/// NFNL_SUBSYS_NFTABLES.
-const SUBSYSTEM: u8 = 10;
-
-/// Message types: NFNL_MSG_BATCH_*, and NFT_MSG_* of the subsystem.
-mod msg {
-    pub const BATCH_BEGIN: u16 = 0x10;
-    pub const BATCH_END: u16 = 0x11;
-    pub const NEWTABLE: u16 = 0x0a00;
-    pub const GETTABLE: u16 = 0x0a01;
-    pub const DELTABLE: u16 = 0x0a02;
-    pub const NEWCHAIN: u16 = 0x0a03;
-    pub const NEWRULE: u16 = 0x0a06;
-}
-
-/// NFPROTO_*.
-mod family {
-    pub const IPV6: u8 = 10;
-}
-
-/// NF_*.
-mod verdict {
-    pub const DROP: u32 = 0;
-    pub const ACCEPT: u32 = 1;
-}
-
-/// NFTA_* of linux/netfilter/nf_tables.h.
-mod attr {
-    pub const TABLE_NAME: u16 = 1;
-    pub const CHAIN_TABLE: u16 = 1;
-    pub const CHAIN_NAME: u16 = 3;
-    pub const CHAIN_HOOK: u16 = 4;
-    pub const CHAIN_POLICY: u16 = 5;
-    pub const CHAIN_TYPE: u16 = 7;
-    pub const HOOK_NUMBER: u16 = 1;
-    pub const HOOK_PRIORITY: u16 = 2;
-    pub const RULE_TABLE: u16 = 1;
-    pub const RULE_CHAIN: u16 = 2;
-    pub const RULE_EXPRESSIONS: u16 = 4;
-    pub const LIST_ELEM: u16 = 1;
-    pub const EXPR_NAME: u16 = 1;
-    pub const EXPR_DATA: u16 = 2;
-    pub const DATA_VALUE: u16 = 1;
-    pub const DATA_VERDICT: u16 = 2;
-    pub const VERDICT_CODE: u16 = 1;
-    pub const META_DREG: u16 = 1;
-    pub const META_KEY: u16 = 2;
-    pub const CMP_SREG: u16 = 1;
-    pub const CMP_OP: u16 = 2;
-    pub const CMP_DATA: u16 = 3;
-    pub const PAYLOAD_DREG: u16 = 1;
-    pub const PAYLOAD_BASE: u16 = 2;
-    pub const PAYLOAD_OFFSET: u16 = 3;
-    pub const PAYLOAD_LEN: u16 = 4;
-    pub const BITWISE_SREG: u16 = 1;
-    pub const BITWISE_DREG: u16 = 2;
-    pub const BITWISE_LEN: u16 = 3;
-    pub const BITWISE_MASK: u16 = 4;
-    pub const BITWISE_XOR: u16 = 5;
-    pub const IMMEDIATE_DREG: u16 = 1;
-    pub const IMMEDIATE_DATA: u16 = 2;
+fn verdict(code: u32) -> Vec<u8> {
+    let code = nest(2, &[be32(1, code)]);
+    expression("immediate", &[be32(1, 0), nest(2, &[code])])
 }

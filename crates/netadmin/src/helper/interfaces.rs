@@ -9,7 +9,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Refusal, Step};
+use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Reason, Refusal};
 use wiremesh_netlink::{interface, nftables};
 
 /// The kernel takes 255 bytes.
@@ -64,8 +64,8 @@ impl Interfaces {
         look_for_overlap(wanted)?;
         let name = wanted.name.as_str();
         let device = tun::make(name).map_err(|error| match error {
-            Errno::BUSY | Errno::EXIST => Refusal::NameInUse,
-            error => Refusal::System(Step::Device, error.raw_os_error()),
+            Errno::BUSY | Errno::EXIST => Reason::NameInUse.into(),
+            error => at("open /dev/net/tun and make the device")(error.into()),
         })?;
         let made = Made {
             name: wanted.name.clone(),
@@ -98,15 +98,15 @@ impl Interfaces {
             addresses: &v6.collect::<Vec<_>>(),
             uid,
         };
-        interface::set_alias(index, &self.mark).map_err(at(Step::Mark))?;
-        nftables::load(&guard).map_err(at(Step::Filter))?;
-        interface::set_mtu(index, wanted.mtu_bytes.into()).map_err(at(Step::Mtu))?;
+        interface::set_alias(index, &self.mark).map_err(at("mark the interface"))?;
+        nftables::set(&guard).map_err(at("load the filter table (nftables)"))?;
+        interface::set_mtu(index, wanted.mtu_bytes.into()).map_err(at("set the MTU"))?;
         for own in &wanted.addresses {
-            interface::add_address(index, own.address, own.bits).map_err(at(Step::Address))?;
+            interface::add_address(index, own.address, own.bits).map_err(at("add an address"))?;
         }
-        interface::set_up(index).map_err(at(Step::Up))?;
+        interface::set_up(index).map_err(at("set the interface up"))?;
         for route in &wanted.routes {
-            interface::add_route(index, route.address, route.bits).map_err(at(Step::Route))?;
+            interface::add_route(index, route.address, route.bits).map_err(at("add a route"))?;
         }
         Ok(())
     }
@@ -130,7 +130,8 @@ impl Interfaces {
 }
 
 fn look_for_overlap(wanted: &Interface) -> Result<(), Refusal> {
-    let there = interface::networks().map_err(at(Step::Look))?;
+    let there = interface::networks()
+        .map_err(at("read the interfaces, addresses and routes of the host"))?;
     let there = there
         .into_iter()
         .map(|(address, bits)| Prefix { address, bits });
@@ -139,19 +140,20 @@ fn look_for_overlap(wanted: &Interface) -> Result<(), Refusal> {
         .into_iter()
         .find(|old| all().any(|new| new.overlaps(old)))
     {
-        Some(old) => Err(Refusal::Overlap(old)),
+        Some(old) => Err(Refusal::with(Reason::Overlap, old)),
         None => Ok(()),
     }
 }
 
 fn index_of(name: &str) -> Result<u32, Refusal> {
-    let links = interface::links().map_err(at(Step::Look))?;
+    let links =
+        interface::links().map_err(at("read the interfaces, addresses and routes of the host"))?;
     let found = links.iter().find(|link| link.name == name);
     found
         .map(|link| link.index)
-        .ok_or(Refusal::System(Step::Look, libc::ENODEV))
+        .ok_or(Refusal::with(Reason::System, "the new interface is gone"))
 }
 
-fn at(step: Step) -> impl Fn(io::Error) -> Refusal {
-    move |error| Refusal::System(step, error.raw_os_error().unwrap_or(libc::EIO))
+fn at(step: &str) -> impl Fn(io::Error) -> Refusal {
+    move |error| Refusal::with(Reason::System, format_args!("cannot {step}: {error}"))
 }

@@ -30,16 +30,7 @@ pub fn drop_all_but_net_admin() -> Result<(), String> {
         );
     }
     thread::set_no_new_privs(true).map_err(cannot("set no-new-privileges"))?;
-    // Without CAP_SETPCAP the bounding set stays. It gives nothing: no exec can gain any more.
-    if held.effective.contains(CapabilitySet::SETPCAP) {
-        let others = (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit));
-        for other in others.filter(|other| *other != only) {
-            match thread::remove_capability_from_bounding_set(other) {
-                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-                Err(error) => return Err(cannot("shrink the bounding set")(error)),
-            }
-        }
-    }
+    // The bounding set gives nothing any more: no exec gains a privilege.
     thread::clear_ambient_capability_set().map_err(cannot("clear the ambient set"))?;
     let sets = CapabilitySets {
         effective: only,

@@ -15,7 +15,7 @@ use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
-use wiremesh_netadmin::verbs::{REQUEST_BYTES_MAX, Refusal, Reply, Request};
+use wiremesh_netadmin::verbs::{REQUEST_BYTES_MAX, Reason, Refusal, Reply, Request};
 
 /// Connections at a time; one more is refused.
 const CLIENTS_MAX: usize = 16;
@@ -93,9 +93,9 @@ impl Server {
         let Ok(peer) = listener::peer(&socket) else {
             return;
         };
-        let refusal = match peer.allowed {
-            false => Refusal::Foreign,
-            true if self.clients.len() >= CLIENTS_MAX => Refusal::Full,
+        let reason = match peer.allowed {
+            false => Reason::Foreign,
+            true if self.clients.len() >= CLIENTS_MAX => Reason::Full,
             true => {
                 self.clients.push(Client {
                     socket,
@@ -106,8 +106,7 @@ impl Server {
                 return;
             }
         };
-        say(peer, &format!("refused: {refusal}"));
-        let _ = answer(&socket, Reply(Err(refusal)), None);
+        refuse(&socket, peer, reason.into());
     }
 
     /// Takes one packet; false ends the connection.
@@ -121,7 +120,8 @@ impl Server {
             Err(error) => return error == Errno::AGAIN || error == Errno::INTR,
         };
         if client.made.is_some() {
-            return answer(&client.socket, Reply(Err(Refusal::Second)), None).is_ok();
+            refuse(&client.socket, client.peer, Reason::Second.into());
+            return true;
         }
         let made = Request::parse(&buffer[..length]).and_then(|Request::MakeTun(interface)| {
             self.interfaces.make_tun(&interface, client.peer.uid)
@@ -131,11 +131,10 @@ impl Server {
                 say(client.peer, &format!("made {}", made.name.as_str()));
                 let reply = Reply(Ok(made.index));
                 client.made = Some(made);
-                answer(&client.socket, reply, Some(&device)).is_ok()
+                answer(&client.socket, &reply, Some(&device)).is_ok()
             }
             Err(refusal) => {
-                say(client.peer, &format!("refused: {refusal}"));
-                let _ = answer(&client.socket, Reply(Err(refusal)), None);
+                refuse(&client.socket, client.peer, refusal);
                 false
             }
         }
@@ -156,8 +155,14 @@ fn say(peer: Peer, what: &str) {
     let _ = writeln!(io::stderr(), "uid {} pid {}: {what}", peer.uid, peer.pid);
 }
 
+fn refuse(socket: &OwnedFd, peer: Peer, refusal: Refusal) {
+    say(peer, &format!("refused: {refusal}"));
+    // A client that does not read has ended, or will hear nothing.
+    let _ = answer(socket, &Reply(Err(refusal)), None);
+}
+
 /// Never waits: a reply fits into the buffer of a client that reads.
-fn answer(socket: &OwnedFd, reply: Reply, device: Option<&OwnedFd>) -> Result<(), Errno> {
+fn answer(socket: &OwnedFd, reply: &Reply, device: Option<&OwnedFd>) -> Result<(), Errno> {
     let bytes = reply.emit();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
