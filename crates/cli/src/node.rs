@@ -61,6 +61,14 @@ fn transport() -> TransportConfig {
 
 /// A node as a configuration describes it, with its peers.
 pub async fn from_config(config: &Config) -> Result<Node, Failure> {
+    from_config_with(config, |builder| builder).await
+}
+
+/// The same with more settings.
+pub async fn from_config_with(
+    config: &Config,
+    more: impl FnOnce(NodeBuilder) -> NodeBuilder,
+) -> Result<Node, Failure> {
     let admission = match config.admission {
         crate::config::Admission::AllowList => Admission::AllowList,
         crate::config::Admission::AllowAll { provisional_max } => {
@@ -80,7 +88,7 @@ pub async fn from_config(config: &Config) -> Result<Node, Failure> {
     for (address, net) in &config.addresses {
         builder = builder.address(*address, *net);
     }
-    let node = bind(builder).await?;
+    let node = bind(more(builder)).await?;
     for peer in &config.peers {
         let peer_config = PeerConfig {
             name: peer.name.clone(),
