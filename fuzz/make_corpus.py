@@ -9,6 +9,7 @@ Files that a search found and that were added by hand have other names and stay.
 
 import base64
 import hashlib
+import ipaddress
 import pathlib
 import struct
 
@@ -395,6 +396,33 @@ def control_machines():
     )
 
 
+def netadmin():
+    def prefix(text):
+        address, bits = text.split("/")
+        address = ipaddress.ip_address(address)
+        return bytes([address.version, int(bits)]) + address.packed.ljust(16, b"\0")
+
+    def make_tun(name, addresses, routes, mtu=1420):
+        body = name.ljust(16, b"\0") + struct.pack("<HBB", mtu, len(addresses), len(routes))
+        body += b"".join(map(prefix, addresses + routes))
+        return struct.pack("<BBH", 1, 1, 4 + len(body)) + body
+
+    ours = ["fd77:6d00::1/128", "fd77:6d80::1/128"]
+    routes = ["fd77:6d00::/25", "fd77:6d80::/25"]
+    write(
+        "netadmin",
+        empty_interface=make_tun(b"wm0", [], []),
+        overlay=make_tun(b"wm0", ours, routes),
+        ipv4=make_tun(b"wmabcdefghijk-9", ours + ["10.77.0.1/24"], routes + ["192.168.7.0/24"]),
+        full=make_tun(b"wm-", ["172.16.0.1/32"] * 8, ["100.64.0.0/10"] * 64, 65535),
+        name=make_tun(b"eth0", ours, routes),
+        public=make_tun(b"wm0", ours, ["8.8.8.0/24"]),
+        host_bits=make_tun(b"wm0", ours, ["10.0.0.1/24"]),
+        made=struct.pack("<BBHI", 1, 0, 8, 7),
+        refused=struct.pack("<BBH", 1, 11, 14) + b"10.0.0.0/8",
+    )
+
+
 ip()
 tickets()
 texts()
@@ -405,3 +433,4 @@ simulations()
 configs()
 control_messages()
 control_machines()
+netadmin()

@@ -12,6 +12,7 @@ pub mod control_messages;
 pub mod input;
 pub mod ip;
 pub mod message;
+pub mod netadmin;
 pub mod node;
 pub mod quic_handshake;
 pub mod simulation;
