@@ -2,8 +2,10 @@
 //!
 //! Owns names, help texts and examples. It checks the form of an argument and nothing else.
 
+mod install;
 mod security;
 
+pub use install::InstallArgs;
 pub use security::{
     PinCommand, PinLowerArgs, PinPlace, PinShowArgs, PolicyArgs, SuitesArgs, Switch,
 };
@@ -61,6 +63,8 @@ pub enum Command {
     /// Shows or lowers what peers have promised for good
     #[command(subcommand)]
     Pin(PinCommand),
+    /// Installs the helper that makes interfaces for the modes tun and kernel
+    Install(InstallArgs),
     /// Prints a configuration file with every field, its meaning and its default
     #[command(after_help = "\
 Examples:

@@ -3,6 +3,7 @@
 //! Owns the way from arguments to a command, and from its end to an exit code.
 
 mod demo;
+mod install;
 mod key;
 mod offer;
 mod pin;
@@ -69,6 +70,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Suites(args) => suites::run(args).await,
         Command::Pin(PinCommand::Show(args)) => pin::show(args).await,
         Command::Pin(PinCommand::Lower(args)) => pin::lower(args).await,
+        Command::Install(args) => install::run(&args),
         Command::Config => say::print(DEFAULT_TEXT),
     }
 }
