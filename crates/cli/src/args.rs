@@ -2,10 +2,12 @@
 //!
 //! Owns names, help texts and examples. It checks the form of an argument and nothing else.
 
+mod access;
 mod install;
 mod security;
 
 pub use install::InstallArgs;
+pub use access::{ForwardArgs, ProxyArgs};
 pub use security::{
     PinCommand, PinLowerArgs, PinPlace, PinShowArgs, PolicyArgs, SuitesArgs, Switch,
 };
@@ -47,6 +49,10 @@ pub enum Command {
     Pipe(PipeArgs),
     /// Sends ICMP echo requests to a peer, inside the tunnel
     Ping(PingArgs),
+    /// Runs a SOCKS 5 proxy, through which programs of this host reach the peers
+    Proxy(ProxyArgs),
+    /// Forwards ports of this host to peers, and ports inside the tunnel to this host
+    Forward(ForwardArgs),
     /// Makes and shows keys
     #[command(subcommand)]
     Key(KeyCommand),

@@ -4,17 +4,19 @@
 
 mod demo;
 mod install;
+mod forward;
 mod key;
 mod offer;
 mod pin;
-mod ping;
+pub(crate) mod ping;
 mod pipe;
 mod policy;
+mod proxy;
 mod receive;
 mod send;
 mod show;
 mod suites;
-mod up;
+pub(crate) mod up;
 mod upgrade;
 
 use crate::args::{Cli, Command, KeyCommand, PinCommand};
@@ -61,6 +63,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Receive(args) => receive::run(args).await,
         Command::Pipe(args) => pipe::run(args).await,
         Command::Ping(args) => ping::run(args).await,
+        Command::Proxy(args) => proxy::run(args).await,
+        Command::Forward(args) => forward::run(args).await,
         Command::Key(KeyCommand::New(args)) => key::new(args),
         Command::Key(KeyCommand::Show(args)) => key::show(args),
         Command::Ticket(args) => show::ticket(args).await,

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod access;
 pub mod args;
 pub mod commands;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod progress;
 pub mod qr;
 pub mod say;
 pub mod security;
+pub mod socks5;
 pub mod status;
 pub mod suggest;
 pub mod table;

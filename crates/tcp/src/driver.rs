@@ -7,7 +7,6 @@ use crate::link::Outgoing;
 use crate::stack::Stack;
 use smoltcp::time::Instant;
 use std::future::{pending, poll_fn};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -55,14 +54,6 @@ impl Shared {
     fn now(&self) -> Instant {
         let micros = i64::try_from(self.begun.elapsed().as_micros());
         Instant::from_micros(micros.unwrap_or(i64::MAX))
-    }
-
-    /// The node's address for connections to this one.
-    pub(crate) fn source_for(
-        &self,
-        to: SocketAddr,
-    ) -> Result<std::net::IpAddr, wiremesh::RawSendError> {
-        self.raw.source_for(to.ip())
     }
 
     /// Takes in what has come: `Ready(false)` once the node is closed.

@@ -212,10 +212,7 @@ impl Tcp {
     /// [`ConnectError`].
     pub async fn connect(&self, to: SocketAddr) -> Result<TcpStream, ConnectError> {
         let shared = &self.0.0;
-        let from = shared.source_for(to).map_err(|error| match error {
-            RawSendError::NoSource(ip) => ConnectError::NoSource(ip),
-            _ => ConnectError::NoRoute(to.ip()),
-        })?;
+        let from = self.source_for(to.ip())?;
         let (id, waited) = {
             let mut stack = shared.stack();
             (stack.connect(from, to)?, stack.config.connect_timeout)
@@ -229,6 +226,22 @@ impl Tcp {
             Ok(Err(ErrorKind::NotConnected)) => Err(ConnectError::Closed),
             _ => Err(ConnectError::TimedOut { to, waited }),
         }
+    }
+
+    /// Whether an address belongs to a peer and the node has one to talk to it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::NoRoute`] or [`ConnectError::NoSource`].
+    pub fn can_reach(&self, ip: IpAddr) -> Result<(), ConnectError> {
+        self.source_for(ip).map(drop)
+    }
+
+    fn source_for(&self, ip: IpAddr) -> Result<IpAddr, ConnectError> {
+        self.0.0.raw.source_for(ip).map_err(|error| match error {
+            RawSendError::NoSource(ip) => ConnectError::NoSource(ip),
+            _ => ConnectError::NoRoute(ip),
+        })
     }
 
     /// Listens on a port of all the node's addresses; 0 takes one that is free.
