@@ -6,8 +6,8 @@ mod access;
 mod install;
 mod security;
 
-pub use install::InstallArgs;
 pub use access::{ForwardArgs, ProxyArgs};
+pub use install::InstallArgs;
 pub use security::{
     PinCommand, PinLowerArgs, PinPlace, PinShowArgs, PolicyArgs, SuitesArgs, Switch,
 };

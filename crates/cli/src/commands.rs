@@ -3,8 +3,8 @@
 //! Owns the way from arguments to a command, and from its end to an exit code.
 
 mod demo;
-mod install;
 mod forward;
+mod install;
 mod key;
 mod offer;
 mod pin;
