@@ -101,20 +101,27 @@ fn client_killed_with_9_leaves_nothing() {
 
 #[test]
 fn helper_holds_one_capability_and_no_more() {
-    let Some(host) = Host::new() else { return };
-    let status = host.helper_status();
+    let Some(mut host) = Host::new() else { return };
     let net_admin = format!("{:016x}", 1u64 << 12);
-    for (field, expected) in [
-        ("CapPrm", net_admin.as_str()),
-        ("CapEff", &net_admin),
-        ("CapInh", "0000000000000000"),
-        ("CapAmb", "0000000000000000"),
-        ("NoNewPrivs", "1"),
-        ("Seccomp", "2"),
-    ] {
-        assert_eq!(status.field(field), expected, "{field}");
-    }
-    assert!(!status.field("Uid").split_whitespace().any(|uid| uid == "0"));
+    let holds_one = |status: host::Status| {
+        for (field, expected) in [
+            ("CapPrm", net_admin.as_str()),
+            ("CapEff", &net_admin),
+            ("CapInh", "0000000000000000"),
+            ("CapAmb", "0000000000000000"),
+            ("NoNewPrivs", "1"),
+            ("Seccomp", "2"),
+        ] {
+            assert_eq!(status.field(field), expected, "{field}");
+        }
+        let mut uids = status.field("Uid").split_whitespace();
+        assert!(uids.all(|uid| uid != "0"));
+    };
+    holds_one(host.helper_status());
+    host.kill_helper();
+    host.start_helper_with_file_capability();
+    holds_one(host.helper_status());
+    client::make_tun(&host.socket, &tun_request("wm0")).expect("works the same");
 }
 
 #[test]

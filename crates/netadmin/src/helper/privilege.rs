@@ -111,3 +111,52 @@ pub fn filter_system_calls() -> Result<(), String> {
     };
     load().map_err(|error| format!("cannot load the filter of system calls: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    const TASK: &str = "WIREMESH_TEST_SYSTEM_CALL";
+
+    /// Not a test by itself: what each process of the next one does.
+    #[test]
+    fn one_system_call() {
+        let Ok(task) = std::env::var(TASK) else {
+            return;
+        };
+        // Opened before, as standard error is in the helper.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+        filter_system_calls().expect("seccomp");
+        let address = listener.local_addr().expect("getsockname is allowed");
+        match task.as_str() {
+            "nothing" => drop(vec![0u8; 1 << 22]),
+            "read a file" => drop(std::fs::read("/etc/hostname")),
+            "write a file" => drop(std::fs::write("/dev/null", "x")),
+            "connect" => drop(std::net::TcpStream::connect(address)),
+            "run a program" => drop(Command::new("/bin/true").status()),
+            "change a capability" => drop(thread::clear_ambient_capability_set()),
+            task => panic!("{task}"),
+        }
+        // The harness would go on with system calls of its own.
+        std::process::exit(0);
+    }
+
+    #[test]
+    fn other_system_calls_end_the_process() {
+        for (task, signal) in [
+            ("nothing", None),
+            ("read a file", Some(libc::SIGSYS)),
+            ("write a file", Some(libc::SIGSYS)),
+            ("connect", Some(libc::SIGSYS)),
+            ("run a program", Some(libc::SIGSYS)),
+            ("change a capability", Some(libc::SIGSYS)),
+        ] {
+            let mut command = Command::new(std::env::current_exe().expect("this test"));
+            command.args(["--exact", "helper::privilege::tests::one_system_call"]);
+            let output = command.env(TASK, task).output().expect("it runs");
+            assert_eq!(output.status.signal(), signal, "{task}: {output:?}");
+        }
+    }
+}

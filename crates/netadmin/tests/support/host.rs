@@ -7,7 +7,7 @@ use rustix::net::{
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ pub const OTHER_UID: u32 = 65_531;
 const HELPER_UID: u32 = 65_533;
 const HELPER_GID: u32 = 65_532;
 const PATIENCE: Duration = Duration::from_secs(10);
+const HELPER: &str = env!("CARGO_BIN_EXE_wiremesh-netadmin");
 const CLIENT: &str = "WIREMESH_TEST_CLIENT";
 
 /// An address or network from text.
@@ -89,14 +90,11 @@ impl Host {
         command
     }
 
-    fn helper_command(&self, capabilities: &[&str]) -> Command {
+    fn helper_command(&self, program: &Path, capabilities: &[&str]) -> Command {
         let (uid, gid) = (HELPER_UID.to_string(), HELPER_GID.to_string());
         let mut command = self.inside(&["--reuid", &uid, "--regid", &gid, "--clear-groups"]);
         command.args(capabilities);
-        command
-            .arg(env!("CARGO_BIN_EXE_wiremesh-netadmin"))
-            .arg("--socket")
-            .arg(&self.socket);
+        command.arg(program).arg("--socket").arg(&self.socket);
         command.stderr(Stdio::piped());
         command
     }
@@ -104,10 +102,11 @@ impl Host {
     /// Starts it as an ordinary user with the ambient capability, as systemd does.
     pub fn start_helper(&mut self) {
         let capability = ["--inh-caps", "+net_admin", "--ambient-caps", "+net_admin"];
-        let mut helper = self
-            .helper_command(&capability)
-            .spawn()
-            .expect("ip and setpriv");
+        self.spawn(self.helper_command(HELPER.as_ref(), &capability));
+    }
+
+    fn spawn(&mut self, mut command: Command) {
+        let mut helper = command.spawn().expect("ip and setpriv");
         let mut log = BufReader::new(helper.stderr.take().expect("piped"));
         let mut line = String::new();
         log.read_line(&mut line).expect("text");
@@ -120,10 +119,22 @@ impl Host {
         self.helper = Some(helper);
     }
 
+    /// Starts a copy with the file capability, as an ordinary user, in place of the other.
+    pub fn start_helper_with_file_capability(&mut self) {
+        let program = self.folder.path().join("wiremesh-netadmin");
+        std::fs::copy(HELPER, &program).expect("ours");
+        run(&[
+            "setcap",
+            "cap_net_admin=ep",
+            program.to_str().expect("text"),
+        ]);
+        self.spawn(self.helper_command(&program, &[]));
+    }
+
     /// What a helper says that does not start.
     pub fn helper_that_fails(&self, capabilities: &[&str]) -> String {
         let output = self
-            .helper_command(capabilities)
+            .helper_command(HELPER.as_ref(), capabilities)
             .output()
             .expect("ip and setpriv");
         assert_eq!(output.status.code(), Some(1));
