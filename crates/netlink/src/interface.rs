@@ -75,33 +75,15 @@ fn network(answer: &[u8], head: usize, kinds: &[u16]) -> Option<(IpAddr, u8)> {
     Some((address, bits))
 }
 
-/// Sets the alias, which marks an interface as somebody's.
+/// Sets the MTU, and the alias, which marks an interface as somebody's.
 ///
 /// # Errors
 ///
 /// The kernel's.
-pub fn set_alias(index: u32, alias: &str) -> io::Result<()> {
-    change(
-        SETLINK,
-        0,
-        &[ifinfo(index, 0), attribute(IFLA_IFALIAS, alias.as_bytes())],
-    )
-}
-
-/// Sets the MTU.
-///
-/// # Errors
-///
-/// The kernel's.
-pub fn set_mtu(index: u32, mtu_bytes: u32) -> io::Result<()> {
-    change(
-        SETLINK,
-        0,
-        &[
-            ifinfo(index, 0),
-            attribute(IFLA_MTU, &mtu_bytes.to_ne_bytes()),
-        ],
-    )
+pub fn set(index: u32, mtu_bytes: u32, alias: &str) -> io::Result<()> {
+    let alias = attribute(IFLA_IFALIAS, alias.as_bytes());
+    let mtu = attribute(IFLA_MTU, &mtu_bytes.to_ne_bytes());
+    change(SETLINK, 0, &[ifinfo(index, 0), mtu, alias])
 }
 
 /// Sets the interface up.
@@ -150,8 +132,8 @@ pub fn add_address(index: u32, address: IpAddr, bits: u8) -> io::Result<()> {
 /// The kernel's.
 pub fn add_route(index: u32, network: IpAddr, bits: u8) -> io::Result<()> {
     let (family, octets) = split(network);
-    let scope = if network.is_ipv4() { RT_SCOPE_LINK } else { 0 };
-    let kind = [RT_TABLE_MAIN, RTPROT_STATIC, scope, RTN_UNICAST];
+    // RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_LINK or _UNIVERSE, RTN_UNICAST
+    let kind = [254, 4, if network.is_ipv4() { 253 } else { 0 }, 1];
     let head = [[family, bits, 0, 0], kind, [0; 4]].concat();
     let device = attribute(RTA_OIF, &index.to_ne_bytes());
     change(
@@ -205,8 +187,4 @@ const IFA_LOCAL: u16 = 2;
 const IFA_F_NODAD: u8 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
-const RT_TABLE_MAIN: u8 = 254;
 const RT_TABLE_LOCAL: u8 = 255;
-const RT_SCOPE_LINK: u8 = 253;
-const RTPROT_STATIC: u8 = 4;
-const RTN_UNICAST: u8 = 1;

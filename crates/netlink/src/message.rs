@@ -17,8 +17,6 @@ const NESTED: u16 = 0x8000;
 const HEADER_BYTES: usize = 16;
 /// The kernel's packets of a dump are at most this long.
 const ANSWER_BYTES_MAX: usize = 32 * 1024;
-/// Packets of one answer, so that a broken kernel does not hold us for ever.
-const PACKETS_MAX: usize = 4096;
 
 /// NLM_F_DUMP.
 pub const DUMP: u16 = 0x300;
@@ -158,7 +156,7 @@ impl Socket {
     fn answers(&self, awaited: u32) -> io::Result<Vec<Vec<u8>>> {
         let mut answers = Vec::new();
         let mut buffer = vec![0; ANSWER_BYTES_MAX];
-        for _ in 0..PACKETS_MAX {
+        loop {
             let (length, _) = net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT)?;
             let mut rest = &buffer[..length];
             while let Some(head) = rest.first_chunk::<HEADER_BYTES>() {
@@ -183,6 +181,5 @@ impl Socket {
                 }
             }
         }
-        Err(Errno::BADMSG.into())
     }
 }

@@ -117,10 +117,11 @@ fn load_messages(guard: &Guard<'_>) -> Vec<Message> {
         table(DELTABLE, 0),
         table(NEWTABLE, message::CREATE | message::EXCL),
     ];
+    // NF_INET_LOCAL_IN, _FORWARD, _LOCAL_OUT
     for (chain, hook, rules) in [
-        ("input", NF_INET_LOCAL_IN, input(guard)),
-        ("forward", NF_INET_FORWARD, forward(guard)),
-        ("output", NF_INET_LOCAL_OUT, output(guard)),
+        ("input", 1, input(guard)),
+        ("forward", 2, forward(guard)),
+        ("output", 3, output(guard)),
     ] {
         let place = nest(4, &[be32(1, hook), be32(2, 0)]);
         let head = [
@@ -143,10 +144,13 @@ fn load_messages(guard: &Guard<'_>) -> Vec<Message> {
 type Rule = Vec<Vec<u8>>;
 
 fn input(guard: &Guard<'_>) -> Vec<Rule> {
-    let ours = guard.addresses.iter().copied().filter(in_overlay);
-    let ours: Vec<Ipv6Addr> = ours.collect();
+    let ours: Vec<&Ipv6Addr> = guard
+        .addresses
+        .iter()
+        .filter(|own| in_overlay(own))
+        .collect();
     let mut rules = Vec::new();
-    for &address in &ours {
+    for &&address in &ours {
         let elsewhere = interface(IIFNAME, NE, guard);
         let mut rule = [
             elsewhere,
@@ -266,9 +270,6 @@ const LE: u32 = 3;
 const GE: u32 = 5;
 const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
-const NF_INET_LOCAL_IN: u32 = 1;
-const NF_INET_FORWARD: u32 = 2;
-const NF_INET_LOCAL_OUT: u32 = 3;
 
 fn expression(name: &str, data: &[Vec<u8>]) -> Vec<u8> {
     nest(1, &[text(1, name), nest(2, data)])

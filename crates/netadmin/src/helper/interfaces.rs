@@ -12,9 +12,6 @@ use std::path::Path;
 use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Reason, Refusal};
 use wiremesh_netlink::{interface, nftables};
 
-/// The kernel takes 255 bytes.
-const MARK_BYTES_MAX: usize = 255;
-
 /// An interface of ours.
 pub struct Made {
     /// Its name.
@@ -32,11 +29,9 @@ impl Interfaces {
     /// For the helper that listens there.
     pub fn new(socket: &Path) -> Result<Self, String> {
         let socket = std::path::absolute(socket).map_err(|error| error.to_string())?;
+        // A path of a socket has 107 bytes at most, an alias 255.
         let mark = format!("wiremesh-netadmin {}", socket.display());
-        match mark.len() > MARK_BYTES_MAX {
-            true => Err(format!("{}: the path is too long", socket.display())),
-            false => Ok(Self { mark }),
-        }
+        Ok(Self { mark })
     }
 
     /// Removes what a helper at the same socket left, and tables whose interface is gone.
@@ -98,9 +93,9 @@ impl Interfaces {
             addresses: &v6.collect::<Vec<_>>(),
             uid,
         };
-        interface::set_alias(index, &self.mark).map_err(at("mark the interface"))?;
+        let mtu = wanted.mtu_bytes.into();
+        interface::set(index, mtu, &self.mark).map_err(at("set the MTU"))?;
         nftables::set(&guard).map_err(at("load the filter table (nftables)"))?;
-        interface::set_mtu(index, wanted.mtu_bytes.into()).map_err(at("set the MTU"))?;
         for own in &wanted.addresses {
             interface::add_address(index, own.address, own.bits).map_err(at("add an address"))?;
         }
