@@ -75,15 +75,24 @@ fn network(answer: &[u8], head: usize, kinds: &[u16]) -> Option<(IpAddr, u8)> {
     Some((address, bits))
 }
 
-/// Sets the MTU, and the alias, which marks an interface as somebody's.
+/// Sets the alias, which marks an interface as somebody's.
 ///
 /// # Errors
 ///
 /// The kernel's.
-pub fn set(index: u32, mtu_bytes: u32, alias: &str) -> io::Result<()> {
+pub fn set_alias(index: u32, alias: &str) -> io::Result<()> {
     let alias = attribute(IFLA_IFALIAS, alias.as_bytes());
+    change(SETLINK, 0, &[ifinfo(index, 0), alias])
+}
+
+/// Sets the MTU.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn set_mtu(index: u32, mtu_bytes: u32) -> io::Result<()> {
     let mtu = attribute(IFLA_MTU, &mtu_bytes.to_ne_bytes());
-    change(SETLINK, 0, &[ifinfo(index, 0), mtu, alias])
+    change(SETLINK, 0, &[ifinfo(index, 0), mtu])
 }
 
 /// Sets the interface up.

@@ -93,9 +93,9 @@ impl Interfaces {
             addresses: &v6.collect::<Vec<_>>(),
             uid,
         };
-        let mtu = wanted.mtu_bytes.into();
-        interface::set(index, mtu, &self.mark).map_err(at("set the MTU"))?;
+        interface::set_alias(index, &self.mark).map_err(at("mark the interface"))?;
         nftables::set(&guard).map_err(at("load the filter table (nftables)"))?;
+        interface::set_mtu(index, wanted.mtu_bytes.into()).map_err(at("set the MTU"))?;
         for own in &wanted.addresses {
             interface::add_address(index, own.address, own.bits).map_err(at("add an address"))?;
         }
