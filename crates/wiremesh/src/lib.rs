@@ -54,6 +54,7 @@ mod pins;
 mod port;
 mod raw_socket;
 mod security;
+mod settings;
 mod sign;
 mod state_dir;
 mod status;

@@ -8,6 +8,7 @@ use crate::error::ConnectError;
 use crate::node::Node;
 use crate::port::lock;
 use crate::status::PeerStatus;
+use crate::tunnel::State;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
 use wiremesh_control::Level;
 use wiremesh_control::message::PROOF_MAX;
+use wiremesh_core::Overlap;
 use wiremesh_wire::{Endpoint, IpNet, NodeId, PresharedKey};
 
 /// What a peer is made from.
@@ -110,6 +112,15 @@ impl fmt::Display for AddPeerError {
 }
 
 impl std::error::Error for AddPeerError {}
+
+/// An overlap as the application sees it.
+pub(crate) fn overlap_error(state: &State, overlap: Overlap) -> AddPeerError {
+    AddPeerError::Overlap {
+        wanted: overlap.wanted,
+        taken: overlap.taken,
+        owner: state.engine.node_id_of(overlap.owner),
+    }
+}
 
 /// The connection of one protocol; locked while it is being made, so that many who want it at
 /// once share one. It is quinn's: ours hold the node, which holds this.
@@ -222,6 +233,31 @@ impl Peer {
         self.node.with_peer(&self.node_id, |state, _, key| {
             state.engine.set_endpoint(key, endpoint)
         });
+    }
+
+    /// Sets the only place where it is looked for: what was known before is forgotten, host names
+    /// too.
+    pub fn replace_endpoint(&self, endpoint: SocketAddr) {
+        self.node.with_peer(&self.node_id, |state, _, key| {
+            state.engine.set_candidates(key, &[]);
+            state.engine.set_endpoint(key, endpoint);
+            state.names.forget_hosts(&self.node_id);
+        });
+    }
+
+    /// Replaces the prefixes that it has beside its overlay addresses; sessions go on. Nothing
+    /// happens once the peer was removed.
+    ///
+    /// # Errors
+    ///
+    /// [`AddPeerError::Overlap`] with another peer; nothing has changed then. Never where prefixes
+    /// move as in WireGuard, see [`crate::NodeBuilder::plain_wireguard`].
+    pub fn set_allowed_ips(&self, allowed_ips: &[IpNet]) -> Result<(), AddPeerError> {
+        let set = self.node.with_peer(&self.node_id, |state, _, key| {
+            let set = state.engine.set_allowed_ips(key, allowed_ips);
+            set.map_err(|overlap| overlap_error(state, overlap))
+        });
+        set.transpose().map(|_| ())
     }
 
     /// Changes the preshared key in place: sessions stay, the next handshake uses the new key.

@@ -52,6 +52,8 @@ pub struct PeerStatus {
     pub address: Ipv6Addr,
     /// Its further prefixes.
     pub allowed_ips: Vec<IpNet>,
+    /// A keepalive goes out after this long without traffic.
+    pub persistent_keepalive: Option<Duration>,
     /// Where it is reached.
     pub endpoint: Option<SocketAddr>,
     /// Where it stands.
@@ -164,6 +166,13 @@ impl PeerNames {
         self.0.get(node_id).cloned().unwrap_or_default()
     }
 
+    /// Where it is has been said anew.
+    pub(crate) fn forget_hosts(&mut self, node_id: &NodeId) {
+        if let Some(note) = self.0.get_mut(node_id) {
+            note.hosts.clear();
+        }
+    }
+
     pub(crate) fn remove(&mut self, node_id: &NodeId) {
         self.0.remove(node_id);
     }
@@ -192,6 +201,7 @@ pub(crate) fn peer_status(
         stock: note.stock,
         address: core.overlay,
         allowed_ips: core.allowed_ips.to_vec(),
+        persistent_keepalive: core.persistent_keepalive,
         endpoint: core.path.map(|path| path.remote),
         state: core.state,
         reason,
