@@ -95,6 +95,54 @@ pub fn parse(bytes: &[u8]) -> Result<IpHeader, IpError> {
     }
 }
 
+/// Where a packet goes, by the start of its header; nothing else of it is looked at.
+#[must_use]
+#[inline]
+pub fn destination(start: &[u8]) -> Option<IpAddr> {
+    match start.first()? >> 4 {
+        4 => Some(IpAddr::V4(ipv4_at(start.first_chunk()?, 16))),
+        6 => Some(IpAddr::V6(ipv6_at(start.first_chunk()?, 24))),
+        _ => None,
+    }
+}
+
+/// The ECN codepoint of a packet (RFC 3168), by the start of its header; 0 if there is none.
+#[must_use]
+#[inline]
+pub fn ecn(start: &[u8]) -> u8 {
+    match start {
+        [first, traffic_class, ..] if first >> 4 == 4 => traffic_class & 3,
+        [first, traffic_class, ..] if first >> 4 == 6 => traffic_class >> 4 & 3,
+        _ => 0,
+    }
+}
+
+/// Marks a packet as one that met congestion, if its sender understands marks: what a tunnel does
+/// whose outer packet was marked (RFC 6040, section 4.2).
+pub fn mark_congestion(packet: &mut [u8]) {
+    if ecn(packet) == 0 {
+        return;
+    }
+    match packet {
+        [first, traffic_class, ..] if *first >> 4 == 6 => *traffic_class |= 3 << 4,
+        _ => {
+            let Some(header) = packet.first_chunk_mut::<IPV4_HEADER_LEN>() else {
+                return;
+            };
+            // RFC 1624, equation 3, for the word of version, length and type of service.
+            let before = u32::from(u16::from_be_bytes([header[0], header[1]]));
+            header[1] |= 3;
+            let after = u32::from(u16::from_be_bytes([header[0], header[1]]));
+            let sum = u32::from(u16::from_be_bytes([header[10], header[11]]));
+            let mut sum = (!sum & 0xFFFF) + (!before & 0xFFFF) + after;
+            while sum > 0xFFFF {
+                sum = (sum & 0xFFFF) + (sum >> 16);
+            }
+            header[10..12].copy_from_slice(&(!sum as u16).to_be_bytes());
+        }
+    }
+}
+
 #[inline]
 fn parse_ipv6(bytes: &[u8]) -> Result<IpHeader, IpError> {
     let header: &[u8; IPV6_HEADER_LEN] = bytes.first_chunk().ok_or(IpError::Truncated)?;

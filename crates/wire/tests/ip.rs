@@ -3,8 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use wiremesh_wire::ip::{
-    Checksum, IpError, checksum, echo_len, emit_echo, emit_ipv4_udp, emit_ipv6_udp, parse,
-    parse_echo, parse_udp, turn_echo_request_into_reply,
+    Checksum, IpError, checksum, destination, echo_len, ecn, emit_echo, emit_ipv4_udp,
+    emit_ipv6_udp, mark_congestion, parse, parse_echo, parse_udp, turn_echo_request_into_reply,
 };
 
 const V4: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 2));
@@ -294,4 +294,36 @@ fn only_unicast_is_answered() {
 #[should_panic(expected = "one family")]
 fn echo_between_families_is_the_callers_fault() {
     emit_echo(&mut [0; 100], true, V4.0.into(), V6.0.into(), 0, 0, &[]);
+}
+
+#[test]
+fn the_start_of_a_packet_says_where_it_goes() {
+    let (four, six) = (udp4(b"x"), udp6(b"x"));
+    assert_eq!(destination(&four[..20]), Some(V4.1.into()));
+    assert_eq!(destination(&six[..40]), Some(V6.1.into()));
+    for short in [&four[..19], &six[..39], &[], &[0x50; 60]] {
+        assert_eq!(destination(short), None);
+    }
+}
+
+#[test]
+fn congestion_is_marked_where_marks_are_understood() {
+    for codepoint in 0..4 {
+        let mut four = vec![0; 29];
+        emit_ipv4_udp(&mut four, (V4.0, 1), (V4.1, 2), 1, codepoint);
+        let mut six = vec![0; 49];
+        emit_ipv6_udp(&mut six, (V6.0, 1), (V6.1, 2), 1, codepoint);
+        for mut packet in [four, six] {
+            assert_eq!(ecn(&packet), codepoint);
+            mark_congestion(&mut packet);
+            let marked = if codepoint == 0 { 0 } else { 3 };
+            let udp = parse_udp(&packet).expect("its checksums are right");
+            assert_eq!((ecn(&packet), udp.ecn), (marked, marked));
+        }
+    }
+    for mut short in [vec![], vec![0x45], vec![0x45, 1, 2]] {
+        let before = short.clone();
+        mark_congestion(&mut short);
+        assert_eq!(short, before);
+    }
 }

@@ -3,6 +3,7 @@
 //! Owns the defaults; every one is written at its setter.
 
 use crate::admission::{Admission, AskFn, Decide};
+use crate::device::{Device, Plane};
 use crate::error::BindError;
 use crate::host;
 use crate::node::{Node, StreamSettings};
@@ -50,6 +51,8 @@ pub struct NodeBuilder {
     security: Policy,
     rotate_after: Duration,
     udp: UdpConfig,
+    device: Option<Device>,
+    plain: bool,
 }
 
 impl Default for NodeBuilder {
@@ -70,6 +73,8 @@ impl Default for NodeBuilder {
             security: Policy::default(),
             rotate_after: ROTATE_AFTER,
             udp: UdpConfig::default(),
+            device: None,
+            plain: false,
         }
     }
 }
@@ -184,6 +189,22 @@ impl NodeBuilder {
         self
     }
 
+    /// An interface of the host: packets of peers that are not for the node's own ports go there,
+    /// and what the host sends there goes to the peers. Default: none, only this program reaches
+    /// the peers.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// WireGuard between the peers and the interface of [`NodeBuilder::device`], nothing else: no
+    /// negotiated suites and no ports of the node, so no streams and no sockets either. Peers are
+    /// what [`crate::PeerConfig::stock`] says. Default: off.
+    pub fn plain_wireguard(mut self) -> Self {
+        self.plain = true;
+        self
+    }
+
     /// Opens the sockets and starts the node. Must be called within a tokio runtime.
     ///
     /// # Errors
@@ -218,7 +239,7 @@ impl NodeBuilder {
         config.limits = self.limits;
         config.mtu_bytes = self.mtu_bytes;
         config.timestamp_floor = timestamp_floor;
-        config.control = Some(ControlConfig {
+        config.control = (!self.plain).then(|| ControlConfig {
             network: network_id(&self.network),
             policy: self.security,
             kem_seed: Some(*kem_seed),
@@ -243,6 +264,8 @@ impl NodeBuilder {
             disk,
             decide,
             mtu_bytes: usize::from(self.mtu_bytes),
+            device: self.device.map(Plane::new),
+            plain: self.plain,
             runtime: tokio::runtime::Handle::current(),
         };
         let mut transport = self.transport.unwrap_or_else(default_transport);

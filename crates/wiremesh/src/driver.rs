@@ -5,10 +5,12 @@
 
 use crate::host;
 use crate::tunnel::Tunnel;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant as Deadline;
 use wiremesh_core::Path;
+use wiremesh_device::Arrival;
 use wiremesh_udp::{RecvBatch, local_address_towards};
 
 /// The longest sleep: the runtime's timer may stop while the host sleeps, the engine's does not.
@@ -21,6 +23,7 @@ const REBIND_PAUSE: Duration = Duration::from_millis(500);
 /// Runs until the node is closed.
 pub(crate) async fn run(tunnel: Arc<Tunnel>) {
     let mut batch = RecvBatch::default();
+    let mut arrival = Arrival::default();
     let mut address_check = tokio::time::interval(ADDRESS_CHECK_EVERY);
     address_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut local_addresses = Vec::new();
@@ -42,7 +45,11 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
             // deadlines are looked at with each batch.
             _ = address_check.tick() => check_addresses(&tunnel, &mut local_addresses),
             received = tunnel.sockets.recv(&mut batch) => match received {
-                Ok(()) => handle_batch(&tunnel, &mut batch),
+                Ok(()) => {
+                    handle_batch(&tunnel, &mut batch);
+                    // Its turn, or a flood of datagrams would keep the host from being heard.
+                    pump(&tunnel, &mut arrival);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "receiving failed");
                     tunnel.with(|state, _| state.rebind_wanted = true);
@@ -54,6 +61,7 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
                 }
                 tunnel.with(|_, _| ());
             }
+            _ = device_readable(&tunnel), if !blocked => pump(&tunnel, &mut arrival),
             () = tunnel.wake.notified() => {
                 // Whoever woke us may have more to add to the batch in its next turn.
                 tokio::task::yield_now().await;
@@ -88,6 +96,27 @@ fn handle_batch(tunnel: &Tunnel, batch: &mut RecvBatch) {
         }
         state.engine.handle_timeout(now);
     });
+    if let Some(device) = &tunnel.device {
+        device.flush();
+    }
+}
+
+/// Ready when the host has sent something; never without an interface.
+async fn device_readable(tunnel: &Tunnel) -> io::Result<()> {
+    match &tunnel.device {
+        Some(device) => device.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn pump(tunnel: &Tunnel, arrival: &mut Arrival) {
+    let Some(device) = &tunnel.device else {
+        return;
+    };
+    if let Err(error) = tunnel.pump(device, arrival) {
+        // An interface that is down takes nothing and gives nothing; it may come up again.
+        tracing::warn!(%error, interface = device.name(), "reading from the interface failed");
+    }
 }
 
 async fn rebind_sockets(tunnel: &Tunnel, last: &mut Option<Deadline>) {

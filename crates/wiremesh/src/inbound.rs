@@ -113,21 +113,25 @@ impl Tunnel {
         let Ok(header) = ip::parse(packet) else {
             return;
         };
-        if !self.addresses.contains(header.destination) {
-            return;
-        }
-        match header.protocol {
-            PROTOCOL_UDP => self.handle_udp(state, peer, packet, outer_ecn),
-            PROTOCOL_ICMP | PROTOCOL_ICMPV6 => self.handle_icmp(state, now, peer, packet),
-            _ => {
-                self.ports.raw.push(&header, packet);
+        let ours = !self.plain && self.addresses.contains(header.destination);
+        let taken = ours
+            && match header.protocol {
+                PROTOCOL_UDP => self.handle_udp(state, peer, packet, outer_ecn),
+                PROTOCOL_ICMP | PROTOCOL_ICMPV6 => self.handle_icmp(state, now, peer, packet),
+                _ => self.ports.raw.push(&header, packet),
+            };
+        if let Some(device) = self.device.as_ref().filter(|_| !taken) {
+            if outer_ecn == CONGESTION_EXPERIENCED {
+                ip::mark_congestion(packet);
             }
+            device.deliver(packet);
         }
     }
 
-    fn handle_udp(&self, state: &State, peer: PeerKey, packet: &[u8], outer_ecn: u8) {
+    /// Gives a datagram to the streams or to a bound port; `false` if it is for neither.
+    fn handle_udp(&self, state: &State, peer: PeerKey, packet: &[u8], outer_ecn: u8) -> bool {
         let Ok(udp) = ip::parse_udp(packet) else {
-            return;
+            return false;
         };
         // A router on the way marks the outer packet; the mark belongs to the inner one
         // (RFC 6040, section 4.2), if that says that its sender understands marks.
@@ -147,34 +151,45 @@ impl Tunnel {
                 let expected = owned.map(|address| SocketAddr::new(address, STREAM_PORT));
                 let ours = udp.destination.ip() == self.addresses.overlay;
                 if !ours || expected != Some(udp.source) {
-                    return;
+                    return true;
                 }
                 self.streams.push(from, payload)
             }
-            CONTROL_PORT => return,
+            CONTROL_PORT => return true,
             port => {
-                let queue = lock(&self.ports.bound).get(&port).cloned();
-                queue.and_then(|queue| queue.push(from, payload))
+                let Some(queue) = lock(&self.ports.bound).get(&port).cloned() else {
+                    return false;
+                };
+                queue.push(from, payload)
             }
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+        true
     }
 
-    fn handle_icmp(&self, state: &mut State, now: Now, peer: PeerKey, packet: &mut [u8]) {
+    /// Answers an echo request, unless the host does, and tells who waits for a reply; `false` if
+    /// the packet is neither.
+    fn handle_icmp(&self, state: &mut State, now: Now, peer: PeerKey, packet: &mut [u8]) -> bool {
         // A peer that asks faster than the socket sends is not answered.
-        if !state.outbox.is_full() && ip::turn_echo_request_into_reply(packet) {
+        let answers = self.device.is_none() && !state.outbox.is_full();
+        if answers && ip::turn_echo_request_into_reply(packet) {
             let reply = &*packet;
             let fill = |out: &mut [u8]| out.copy_from_slice(reply);
             self.seal(state, now, peer, reply.len(), 0, fill);
-        } else if let Some(echo) = ip::parse_echo(packet).filter(|echo| !echo.request) {
-            let key = (echo.source, echo.ident, echo.seq);
-            if let Some(sender) = lock(&self.ports.pings).remove(&key) {
-                // The one who waited may be gone.
-                let _ = sender.send(());
-            }
+            return true;
         }
+        let Some(echo) = ip::parse_echo(packet).filter(|echo| !echo.request) else {
+            return false;
+        };
+        let key = (echo.source, echo.ident, echo.seq);
+        let waiting = lock(&self.ports.pings).remove(&key);
+        waiting.is_some_and(|sender| {
+            // The one who waited may be gone.
+            let _ = sender.send(());
+            true
+        })
     }
 }
 

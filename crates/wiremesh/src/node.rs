@@ -6,6 +6,7 @@
 use crate::accept::{Accepted, Permit, accept_all};
 use crate::builder::NodeBuilder;
 use crate::connection::Connection;
+use crate::device::Plane;
 use crate::driver;
 use crate::error::{BindError, PingError, SetPolicyError, UdpBindError};
 use crate::inbound::PortTaken;
@@ -401,12 +402,16 @@ impl Node {
             policy: state.engine.policy().unwrap_or_default(),
             addresses: std::iter::once(self.address()).chain(extra).collect(),
             listen: tunnel.sockets.local_addresses(),
+            device: tunnel
+                .device
+                .as_ref()
+                .map(|device| device.name().to_owned()),
             peers: state
                 .engine
                 .peers()
                 .filter_map(|key| snapshot(state, now, key))
                 .collect(),
-            dropped: dropped(state.engine.counters()),
+            dropped: dropped(tunnel, state.engine.counters()),
             refusals: state.refusals.list(),
             handshakes: state.engine.counters().handshakes,
         })
@@ -488,10 +493,12 @@ fn snapshot(state: &State, now: Now, key: PeerKey) -> Option<PeerStatus> {
     Some(peer_status(core, &security, since, note))
 }
 
-fn dropped(counters: &wiremesh_core::Counters) -> Vec<(&'static str, u64)> {
+fn dropped(tunnel: &Tunnel, counters: &wiremesh_core::Counters) -> Vec<(&'static str, u64)> {
+    let device = tunnel.device.iter().flat_map(Plane::dropped);
     DropReason::ALL
         .into_iter()
         .map(|reason| (reason.name(), counters.dropped(reason)))
+        .chain(device)
         .filter(|(_, count)| *count > 0)
         .collect()
 }

@@ -29,6 +29,8 @@ pub enum RawBindError {
     Reserved(u8),
     /// Somebody has it.
     InUse(u8),
+    /// The node has an interface: these packets are for the host's own programs.
+    Host(u8),
 }
 
 impl fmt::Display for RawBindError {
@@ -43,6 +45,11 @@ impl fmt::Display for RawBindError {
                     "IP protocol {protocol} is in use by another raw socket of the node"
                 )
             }
+            Self::Host(protocol) => write!(
+                f,
+                "IP protocol {protocol} goes to the host, since the node has an interface; use \
+                 the host's sockets"
+            ),
         }
     }
 }
@@ -140,6 +147,9 @@ impl RawSocket {
         let owned = [PROTOCOL_UDP, PROTOCOL_ICMP, PROTOCOL_ICMPV6].contains(&protocol);
         if owned || EXTENSION_HEADERS.contains(&protocol) {
             return Err(RawBindError::Reserved(protocol));
+        }
+        if tunnel.device.is_some() {
+            return Err(RawBindError::Host(protocol));
         }
         let queue = Arc::new(PortQueue::new(QUEUE_BYTES_MAX));
         let mut claimed = lock(&tunnel.ports.raw.0);

@@ -29,6 +29,8 @@ pub struct NodeStatus {
     pub addresses: Vec<IpAddr>,
     /// Where its UDP sockets listen.
     pub listen: Vec<SocketAddr>,
+    /// The interface of the host that it feeds, if it has one.
+    pub device: Option<String>,
     /// Its peers, by key.
     pub peers: Vec<PeerStatus>,
     /// What was dropped, by reason; reasons that never occurred are left out.

@@ -4,6 +4,7 @@
 //! ([`Tunnel::with`]), so that events, datagrams and deadlines leave in order.
 
 use crate::admission::{AdmissionRequest, Decide};
+use crate::device::Plane;
 use crate::host;
 use crate::inbound::Ports;
 use crate::outbox::Outbox;
@@ -83,6 +84,10 @@ pub(crate) struct Tunnel {
     pub(crate) streams: Arc<PortQueue>,
     pub(crate) decide: Option<Decide>,
     pub(crate) mtu_bytes: usize,
+    /// The interface of the host, in `tun` mode.
+    pub(crate) device: Option<Plane>,
+    /// WireGuard and an interface, nothing else: no port belongs to the node.
+    pub(crate) plain: bool,
     /// Where tasks are started, whichever thread asks for one.
     pub(crate) runtime: Handle,
     /// Wakes the driver: the outbox is to be flushed, or a deadline came nearer.
@@ -134,6 +139,8 @@ impl Tunnel {
             streams: Arc::new(PortQueue::new(4 << 20)),
             decide: parts.decide,
             mtu_bytes: parts.mtu_bytes,
+            device: parts.device,
+            plain: parts.plain,
             runtime: parts.runtime,
             wake: Notify::new(),
             security_changed: Notify::new(),
@@ -352,6 +359,8 @@ pub(crate) struct TunnelParts {
     pub(crate) disk: Option<Disk>,
     pub(crate) decide: Option<Decide>,
     pub(crate) mtu_bytes: usize,
+    pub(crate) device: Option<Plane>,
+    pub(crate) plain: bool,
     pub(crate) runtime: Handle,
 }
 

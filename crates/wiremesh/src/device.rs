@@ -1,0 +1,218 @@
+//! The `tun` plane: an interface of the host whose packets go through the tunnel.
+//!
+//! Owns what may pass between the interface and the peers: all packets but those of the node's own
+//! ports. Whose packet goes to which peer is the engine's.
+
+use crate::port::lock;
+use crate::tunnel::{State, Tunnel};
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use wiremesh_device::{Arrival, Departures, Tun};
+use wiremesh_wire::Now;
+use wiremesh_wire::address::{OVERLAY_NET, STREAM_PORT};
+use wiremesh_wire::ip::{self, PROTOCOL_UDP};
+
+/// Super-packets taken from the interface before the socket has its turn.
+const READS_PER_TURN: usize = 4;
+
+/// Why an interface cannot be had.
+pub use wiremesh_device::TunError as DeviceError;
+
+/// A TUN interface of the host; [`crate::NodeBuilder::device`] gives it to a node.
+///
+/// Addresses and routes are the host's matter: the node's overlay address belongs to the interface
+/// and the routes to its peers lead there.
+#[derive(Debug)]
+pub struct Device(Tun);
+
+impl Device {
+    /// Makes an interface, which needs `CAP_NET_ADMIN`; it goes when the node ends. Without a name
+    /// the kernel chooses one. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`].
+    pub fn create(name: Option<&str>) -> Result<Self, DeviceError> {
+        Tun::create(name).map(Self)
+    }
+
+    /// Takes the descriptor of an interface that somebody else has made. Must be called within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if it is no TUN interface.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, DeviceError> {
+        Tun::from_fd(fd).map(Self)
+    }
+
+    /// The interface's name.
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+}
+
+/// The interface of a running node.
+pub(crate) struct Plane {
+    tun: Tun,
+    departures: Mutex<Departures>,
+    dropped: [AtomicU64; Dropped::ALL.len()],
+}
+
+/// Why a packet from or to the interface is dropped.
+#[derive(Clone, Copy)]
+enum Dropped {
+    NoRoute,
+    Reserved,
+    NotTaken,
+}
+
+impl Dropped {
+    const ALL: [Self; 3] = [Self::NoRoute, Self::Reserved, Self::NotTaken];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::NoRoute => "interface: no peer has the address",
+            Self::Reserved => "interface: a port of the node",
+            Self::NotTaken => "interface: the host takes no more",
+        }
+    }
+}
+
+impl fmt::Debug for Plane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plane({})", self.tun.name())
+    }
+}
+
+impl Plane {
+    pub(crate) fn new(device: Device) -> Self {
+        Self {
+            tun: device.0,
+            departures: Mutex::default(),
+            dropped: Default::default(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.tun.name()
+    }
+
+    /// Ready when the host has sent something.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.tun.readable().await
+    }
+
+    /// Takes a packet of a peer on its way to the host.
+    pub(crate) fn deliver(&self, packet: &[u8]) {
+        lock(&self.departures).push(packet);
+    }
+
+    /// Gives the host what was delivered.
+    pub(crate) fn flush(&self) {
+        let flushed = lock(&self.departures).flush(&self.tun);
+        self.count(Dropped::NotTaken, flushed.dropped as u64);
+    }
+
+    /// Packets dropped, by reason.
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Dropped::ALL
+            .into_iter()
+            .zip(&self.dropped)
+            .map(|(reason, count)| (reason.name(), count.load(Ordering::Relaxed)))
+    }
+
+    fn count(&self, reason: Dropped, packets: u64) {
+        if packets != 0 {
+            self.dropped[reason as usize].fetch_add(packets, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Tunnel {
+    /// Sends what the host has for the peers, as far as the socket takes it.
+    pub(crate) fn pump(&self, plane: &Plane, arrival: &mut Arrival) -> io::Result<()> {
+        self.with(|state, now| {
+            for _ in 0..READS_PER_TURN {
+                if state.outbox.is_blocked() || state.outbox.is_full() {
+                    break;
+                }
+                match plane.tun.try_recv(arrival) {
+                    Ok(()) => self.handle_arrival(state, now, plane, arrival),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error),
+                }
+                if state.outbox.has_full_batch() {
+                    self.flush(state);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn handle_arrival(&self, state: &mut State, now: Now, plane: &Plane, arrival: &Arrival) {
+        let Some(first) = arrival.segments().next() else {
+            return;
+        };
+        let header = first.header();
+        if !self.plain && is_reserved(header) {
+            return plane.count(Dropped::Reserved, arrival.segments().count() as u64);
+        }
+        let destination = ip::destination(header);
+        let Some(peer) = destination.and_then(|to| state.engine.peer_by_address(to)) else {
+            return plane.count(Dropped::NoRoute, arrival.segments().count() as u64);
+        };
+        let ecn = ip::ecn(header);
+        for segment in arrival.segments() {
+            let len = segment.len();
+            if !self.seal(state, now, peer, len, ecn, |packet| segment.write(packet)) {
+                let mut packet = vec![0; len];
+                segment.write(&mut packet);
+                // A full queue drops, as that of an interface does: a handshake is running.
+                let _ = state.engine.handle_packet(now, packet);
+            }
+        }
+    }
+}
+
+/// Whether a packet of the host pretends to be of the node's streams, or is for a peer's. What
+/// follows an extension header or is a fragment never reaches streams.
+fn is_reserved(header: &[u8]) -> bool {
+    let Some(header) = header.first_chunk::<44>() else {
+        return false;
+    };
+    let is_udp = header[0] >> 4 == 6 && header[6] == PROTOCOL_UDP;
+    let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    let overlay = ip::destination(header).is_some_and(|to| OVERLAY_NET.contains(to));
+    is_udp && overlay && (port(40) == STREAM_PORT || port(42) == STREAM_PORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv6Addr;
+
+    fn packet(from: u16, to: u16, destination: Ipv6Addr) -> Vec<u8> {
+        let mut packet = vec![0; ip::IPV6_UDP_HEADER_LEN + 3];
+        let source = (Ipv6Addr::LOCALHOST, from);
+        ip::emit_ipv6_udp(&mut packet, source, (destination, to), 3, 0);
+        packet
+    }
+
+    #[test]
+    fn the_host_has_no_part_in_the_nodes_streams() {
+        let peer: Ipv6Addr = "fd77:6d00::1".parse().expect("an address");
+        let elsewhere: Ipv6Addr = "fd00::1".parse().expect("an address");
+        assert!(is_reserved(&packet(9, STREAM_PORT, peer)));
+        assert!(is_reserved(&packet(STREAM_PORT, 9, peer)));
+        assert!(!is_reserved(&packet(9, 9, peer)));
+        assert!(!is_reserved(&packet(9, STREAM_PORT, elsewhere)));
+        let mut tcp = packet(9, STREAM_PORT, peer);
+        tcp[6] = 6;
+        assert!(!is_reserved(&tcp));
+        assert!(!is_reserved(&packet(9, STREAM_PORT, peer)[..43]));
+    }
+}
