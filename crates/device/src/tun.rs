@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::ffi::{c_int, c_uint};
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -102,6 +102,16 @@ impl Tun {
             has_header,
             offloads,
         })
+    }
+
+    /// Another handle of the same device: each packet of the host goes to one of them. The device
+    /// goes with the last one.
+    ///
+    /// # Errors
+    ///
+    /// [`TunError::Os`], [`TunError::NoRuntime`].
+    pub fn try_clone(&self) -> Result<Self, TunError> {
+        Self::from_fd(self.fd.get_ref().try_clone().map_err(TunError::Os)?)
     }
 
     /// The interface's name, when it was made or taken over.
@@ -199,6 +209,13 @@ impl Tun {
     /// Gives the host one packet or super-packet; whether it took it.
     pub(crate) fn send(&self, parts: &[IoSlice<'_>]) -> bool {
         rustix::io::retry_on_intr(|| rustix::io::writev(self.fd.get_ref(), parts)).is_ok()
+    }
+}
+
+/// To pass the device to another process.
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.get_ref().as_fd()
     }
 }
 

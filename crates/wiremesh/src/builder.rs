@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use wiremesh_control::Policy;
-use wiremesh_core::{ControlConfig, Limits, NewNodeError, NodeConfig};
+use wiremesh_core::{ControlConfig, Limits, NewNodeError, NodeConfig, Routing};
 use wiremesh_noise::crypto::hmac;
 use wiremesh_quic::{Provider, ResetKey, at_least_assumed, default_transport};
 use wiremesh_udp::{UdpConfig, UdpSockets};
@@ -199,7 +199,8 @@ impl NodeBuilder {
 
     /// WireGuard between the peers and the interface of [`NodeBuilder::device`], nothing else: no
     /// negotiated suites and no ports of the node, so no streams and no sockets either. Peers are
-    /// what [`crate::PeerConfig::stock`] says. Default: off.
+    /// what [`crate::PeerConfig::stock`] says, with exactly the allowed IPs that they are given: the
+    /// longest prefix decides, and one that is given to a second peer moves. Default: off.
     pub fn plain_wireguard(mut self) -> Self {
         self.plain = true;
         self
@@ -239,6 +240,9 @@ impl NodeBuilder {
         config.limits = self.limits;
         config.mtu_bytes = self.mtu_bytes;
         config.timestamp_floor = timestamp_floor;
+        if self.plain {
+            config.routing = Routing::AsGiven;
+        }
         config.control = (!self.plain).then(|| ControlConfig {
             network: network_id(&self.network),
             policy: self.security,

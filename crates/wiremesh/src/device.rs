@@ -53,6 +53,25 @@ impl Device {
     pub fn name(&self) -> &str {
         self.0.name()
     }
+
+    /// Another handle of the same interface, for a node that takes the place of another. The
+    /// interface goes with the last one. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] when the operating system has no descriptor to give.
+    pub fn try_clone(&self) -> Result<Self, DeviceError> {
+        self.0.try_clone().map(Self)
+    }
+
+    /// The largest packet that the host sends, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// The interface is gone, or in another network namespace.
+    pub fn mtu(&self) -> io::Result<u16> {
+        self.0.mtu()
+    }
 }
 
 /// The interface of a running node.

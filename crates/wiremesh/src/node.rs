@@ -10,7 +10,7 @@ use crate::device::Plane;
 use crate::driver;
 use crate::error::{BindError, PingError, SetPolicyError, UdpBindError};
 use crate::inbound::PortTaken;
-use crate::peer::{AddPeerError, Peer, PeerConfig, in_use};
+use crate::peer::{AddPeerError, Peer, PeerConfig, in_use, overlap_error};
 use crate::port::lock;
 use crate::raw_socket::{RawBindError, RawSocket};
 use crate::status::{NodeStatus, PeerNote, PeerStatus, peer_status};
@@ -509,10 +509,6 @@ fn add_error(state: &State, error: wiremesh_core::AddPeerError) -> AddPeerError 
         Core::OwnKey => AddPeerError::OwnKey,
         Core::Exists => AddPeerError::Exists,
         Core::TooManyPeers => AddPeerError::TooManyPeers,
-        Core::Overlap(overlap) => AddPeerError::Overlap {
-            wanted: overlap.wanted,
-            taken: overlap.taken,
-            owner: state.engine.node_id_of(overlap.owner),
-        },
+        Core::Overlap(overlap) => overlap_error(state, overlap),
     }
 }

@@ -39,7 +39,9 @@ async fn prefixes_endpoint_and_port_change_under_a_session() {
     let there = a.add_peer(stock(&b, &[])).unwrap();
     let here = b.add_peer(stock(&a, &["10.0.0.1/32"])).unwrap();
     assert!(!reaches(&a, "10.0.0.2").await, "nobody has the address");
-    there.set_allowed_ips(&["10.0.0.2/32".parse().unwrap()]).unwrap();
+    there
+        .set_allowed_ips(&["10.0.0.2/32".parse().unwrap()])
+        .unwrap();
     assert!(reaches(&a, "10.0.0.2").await);
     let overlay = IpNet::from(wiremesh::address::overlay_address(&b.id()));
     let third = node("10.0.0.3").await;
