@@ -5,12 +5,14 @@
 mod access;
 mod install;
 mod security;
+mod wireguard;
 
 pub use access::{ForwardArgs, ProxyArgs};
 pub use install::InstallArgs;
 pub use security::{
     PinCommand, PinLowerArgs, PinPlace, PinShowArgs, PolicyArgs, SuitesArgs, Switch,
 };
+pub use wireguard::{ExportArgs, ImportArgs, WgArgs, from_other_name};
 
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -71,6 +73,12 @@ pub enum Command {
     Pin(PinCommand),
     /// Installs the helper that makes interfaces for the modes tun and kernel
     Install(InstallArgs),
+    /// Makes an interface that `wg` configures, in place of wireguard-go or boringtun
+    Wg(WgArgs),
+    /// Makes a configuration of a wg0.conf
+    Import(ImportArgs),
+    /// Makes a configuration for an unmodified WireGuard client
+    Export(ExportArgs),
     /// Prints a configuration file with every field, its meaning and its default
     #[command(after_help = "\
 Examples:
@@ -294,7 +302,8 @@ in it is run as root: no routes, no DNS, no PostUp.
 Examples:
   wiremesh up
   wiremesh up --config node.toml --check
-  wiremesh up --config /etc/wireguard/wg0.conf")]
+  wiremesh up --config /etc/wireguard/wg0.conf
+  wiremesh up --mode tun                 every program of the host reaches the peers")]
 pub struct UpArgs {
     /// TOML file or wg0.conf [default: $XDG_CONFIG_HOME/wiremesh/config.toml]
     #[arg(long, value_name = "FILE")]

@@ -3,7 +3,9 @@
 //! Owns the way from arguments to a command, and from its end to an exit code.
 
 mod demo;
+mod export;
 mod forward;
+mod import;
 mod install;
 mod key;
 mod offer;
@@ -18,8 +20,9 @@ mod show;
 mod suites;
 pub(crate) mod up;
 mod upgrade;
+mod wg;
 
-use crate::args::{Cli, Command, KeyCommand, PinCommand};
+use crate::args::{Cli, Command, KeyCommand, PinCommand, from_other_name};
 use crate::config::default_text::DEFAULT_TEXT;
 use crate::failure::Failure;
 use crate::say;
@@ -28,7 +31,7 @@ use std::process::ExitCode;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(from_other_name(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help that cannot be printed cannot be told about either.
@@ -75,6 +78,9 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Pin(PinCommand::Show(args)) => pin::show(args).await,
         Command::Pin(PinCommand::Lower(args)) => pin::lower(args).await,
         Command::Install(args) => install::run(&args),
+        Command::Wg(args) => wg::run(args).await,
+        Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(args),
         Command::Config => say::print(DEFAULT_TEXT),
     }
 }

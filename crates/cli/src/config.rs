@@ -7,6 +7,7 @@ pub mod check;
 pub mod default_text;
 pub mod toml_file;
 pub mod wg_conf;
+pub mod write;
 
 use crate::failure::{Failure, Place};
 use std::net::{IpAddr, SocketAddr};
@@ -138,6 +139,28 @@ pub fn default_path() -> Result<PathBuf, Failure> {
 ///
 /// What is wrong, with file, line and remedy.
 pub fn load(path: &Path) -> Result<Config, Failure> {
+    load_as(path, None)
+}
+
+/// Reads a file that must be a `wg0.conf`.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_wg_conf(path: &Path) -> Result<Config, Failure> {
+    load_as(path, Some(Form::WgConf))
+}
+
+/// Reads a file that must be of our own form.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_toml(path: &Path) -> Result<Config, Failure> {
+    load_as(path, Some(Form::Toml))
+}
+
+fn load_as(path: &Path, wanted: Option<Form>) -> Result<Config, Failure> {
     use std::io::Read;
     let missing = |error: std::io::Error| {
         let failure =
@@ -157,8 +180,24 @@ pub fn load(path: &Path) -> Result<Config, Failure> {
     file.take(FILE_MAX_BYTES)
         .read_to_string(&mut text)
         .map_err(missing)?;
+    let form = form_of(&text, path);
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != form) {
+        let (what, fix) = match wanted {
+            Form::Toml => (
+                "a wg0.conf",
+                "make it one of ours first: wiremesh import FILE",
+            ),
+            Form::WgConf => (
+                "a configuration of ours",
+                "name a file as `wg-quick` uses it",
+            ),
+        };
+        return Err(Failure::input(format!("this is {what}"))
+            .at(path.display())
+            .fix(fix));
+    }
     let mut config = parse(&text, path)?;
-    if let (Err(mode), Form::WgConf) = (private, form_of(&text, path)) {
+    if let (Err(mode), Form::WgConf) = (private, form) {
         config.warnings.push(format!(
             "others can read {0}, which holds a secret key (mode {mode:04o}); chmod 600 {0}",
             path.display()

@@ -87,6 +87,29 @@ pub fn create(path: &Path, secret: &SecretKey) -> Result<(), Failure> {
     })
 }
 
+/// Writes a new preshared key file, mode 0600.
+///
+/// # Errors
+///
+/// The file exists, or cannot be written.
+pub fn create_preshared(path: &Path, key: &PresharedKey) -> Result<(), Failure> {
+    create_private_file(path, &key.to_base64())
+}
+
+/// Writes a new file that only its owner can read.
+///
+/// # Errors
+///
+/// The file exists, or cannot be written.
+pub fn create_private_file(path: &Path, text: &str) -> Result<(), Failure> {
+    write_new(path, text.trim_end()).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::input("the file exists and is not overwritten")
+            .at(path.display())
+            .fix("move it away, or use another name"),
+        _ => Failure::runtime(format!("cannot write the file: {error}")).at(path.display()),
+    })
+}
+
 /// The file appears whole or not at all: written beside its place, synced, then linked to its
 /// name, which fails when the name is taken.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {

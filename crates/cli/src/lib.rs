@@ -26,4 +26,5 @@ pub mod suggest;
 pub mod table;
 pub mod term;
 pub mod transfer;
+pub mod uapi;
 pub mod units;

@@ -1,4 +1,4 @@
-//! A ticket as a QR code on a terminal.
+//! A ticket, or another text, as a QR code on a terminal.
 //!
 //! Owns the choice of the smallest code: tickets are read in either case, and upper case fits the
 //! alphanumeric mode, which needs 5.5 bits for a character and not 8.
@@ -8,8 +8,12 @@ use qrcode::{EcLevel, QrCode};
 
 /// Draws `ticket` in half blocks, to be shown black on white; `None` when it is too wide for `columns`.
 pub fn draw(ticket: &str, columns: usize) -> Option<String> {
-    let upper = ticket.to_ascii_uppercase();
-    let code = QrCode::with_error_correction_level(upper, EcLevel::L).ok()?;
+    draw_exactly(&ticket.to_ascii_uppercase(), columns)
+}
+
+/// As [`draw`], for a text whose case counts.
+pub fn draw_exactly(text: &str, columns: usize) -> Option<String> {
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
     // Four modules of quiet zone on each side.
     if code.width() + 8 > columns {
         return None;

@@ -64,6 +64,22 @@ pub fn qr_code(ticket: &str, wanted: bool) {
     }
 }
 
+/// Prints a QR code as a result.
+///
+/// # Errors
+///
+/// As [`print`].
+pub fn print_code(code: &str) -> Result<(), Failure> {
+    if !io::stdout().is_terminal() {
+        return print(format!("{code}\n"));
+    }
+    // A reader needs dark on light. This is no decoration, so NO_COLOR does not count.
+    let lines = code
+        .lines()
+        .map(|line| format!("\u{1b}[30;107m{line}\u{1b}[0m\n"));
+    print(lines.collect::<String>())
+}
+
 /// Quotes an argument for a shell.
 pub fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,~".contains(c);

@@ -127,6 +127,12 @@ pub(crate) fn policy_remedy(error: PolicyError) -> &'static str {
     }
 }
 
+/// Whether a peer can be called so.
+pub(crate) fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=63).contains(&name.len()) && name.bytes().all(fits)
+}
+
 struct Resolve<'a> {
     text: &'a str,
     path: &'a Path,
@@ -417,12 +423,7 @@ impl Resolve<'_> {
     fn name(&self, name: Option<&Text>) -> Result<Option<String>, Failure> {
         let Some(value) = name else { return Ok(None) };
         let name = value.get_ref();
-        let fits = !name.is_empty()
-            && name.len() <= 63
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        if fits {
+        if is_name(name) {
             return Ok(Some(name.clone()));
         }
         Err(self
