@@ -3,11 +3,15 @@
 //! Owns names, help texts and examples. It checks the form of an argument and nothing else.
 
 mod access;
+#[cfg(target_os = "linux")]
+mod exec;
 mod install;
 mod security;
 mod wireguard;
 
 pub use access::{ForwardArgs, ProxyArgs};
+#[cfg(target_os = "linux")]
+pub use exec::ExecArgs;
 pub use install::InstallArgs;
 pub use security::{
     PinCommand, PinLowerArgs, PinPlace, PinShowArgs, PolicyArgs, SuitesArgs, Switch,
@@ -62,6 +66,9 @@ pub enum Command {
     Ticket(TicketArgs),
     /// Runs a node with the peers of a configuration file
     Up(UpArgs),
+    /// Runs a program whose only network is the overlay, without root
+    #[cfg(target_os = "linux")]
+    Exec(ExecArgs),
     /// Shows the running node and its peers
     Status(StatusArgs),
     /// Shows or changes the security policy of the running node

@@ -3,6 +3,8 @@
 //! Owns the way from arguments to a command, and from its end to an exit code.
 
 mod demo;
+#[cfg(target_os = "linux")]
+mod exec;
 mod export;
 mod forward;
 mod import;
@@ -39,6 +41,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    #[cfg(target_os = "linux")]
+    if let Command::Exec(args) = &cli.command
+        && args.inside
+    {
+        return exec::inside::main(&args.program);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -52,13 +60,15 @@ pub fn main() -> ExitCode {
     // A thread that waits for standard input would keep the program.
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-async fn run(command: Command) -> Result<(), Failure> {
-    match command {
+async fn run(command: Command) -> Result<ExitCode, Failure> {
+    let done = match command {
+        #[cfg(target_os = "linux")]
+        Command::Exec(args) => return exec::run(args).await,
         Command::Demo(args) if args.upgrade_member => upgrade::serve().await,
         Command::Demo(args) if args.upgrade => upgrade::run().await,
         Command::Demo(args) => demo::run(&args).await,
@@ -82,5 +92,6 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Config => say::print(DEFAULT_TEXT),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -167,7 +167,8 @@ async fn look_up(endpoints: &[Endpoint]) -> Option<SocketAddr> {
     None
 }
 
-async fn resolve_until_all(node: &Node, config: &Config) {
+/// Looks up host names among the endpoints of peers until every peer has an address; never ends.
+pub async fn resolve_until_all(node: &Node, config: &Config) {
     loop {
         let silent = |id: &NodeId| {
             node.peer(*id)
