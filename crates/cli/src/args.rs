@@ -315,9 +315,28 @@ pub struct UpArgs {
     /// TOML file or wg0.conf [default: $XDG_CONFIG_HOME/wiremesh/config.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Who reaches the peers: this program alone, or with an interface every program of the host
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: Mode,
+    /// Name of the interface, for --mode tun
+    #[arg(long, value_name = "NAME", default_value = "wm0")]
+    pub interface: String,
+    /// Socket of wiremesh-netadmin, which makes the interface
+    #[arg(long, value_name = "FILE", default_value = wiremesh_netadmin::SOCKET)]
+    pub helper: PathBuf,
     /// Check the configuration and end
     #[arg(long)]
     pub check: bool,
+}
+
+/// Who reaches the peers of a node.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// This program alone; no privilege, nothing of the host changes
+    #[default]
+    Rootless,
+    /// Every program of the host, through an interface of the helper
+    Tun,
 }
 
 /// Arguments of `status`.

@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod failure;
 pub mod folders;
+pub mod interface;
 pub mod keys;
 pub mod log;
 pub mod node;

@@ -4,14 +4,14 @@
 //! of peers that come and go.
 
 use super::{pin, ping, policy, suites};
-use crate::args::UpArgs;
+use crate::args::{Mode, UpArgs};
 use crate::config::{self, Config};
 use crate::control::{Answer, Request, Server};
 use crate::failure::Failure;
 use crate::node::Signal;
 use crate::security::policy_line;
 use crate::status::Status;
-use crate::{log, node, say, units};
+use crate::{interface, log, node, say, units};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -38,7 +38,16 @@ pub async fn run(args: UpArgs) -> Result<(), Failure> {
     }
     log::start(config.log);
     let server = Server::bind(&config.control_socket).await?;
-    let node = node::from_config(&config).await?;
+    let held = match args.mode {
+        Mode::Rootless => None,
+        Mode::Tun => Some(interface::open(&config, &args.interface, &args.helper)?),
+    };
+    let (device, lease) = held.map(|held| (held.device, held.lease)).unzip();
+    let node = node::from_config_with(&config, |builder| match device {
+        Some(device) => builder.device(device),
+        None => builder,
+    })
+    .await?;
     let echo = match config.udp_echo_port {
         Some(port) => Some(node.udp_socket(port).map_err(|error| {
             Failure::input(format!("[echo] udp-port: {error}")).at(path.display())
@@ -55,6 +64,7 @@ pub async fn run(args: UpArgs) -> Result<(), Failure> {
     };
     tracing::info!("stopping");
     node.close().await;
+    drop(lease);
     match signal {
         Signal::Interrupt => Err(Failure::interrupted()),
         Signal::Terminate => Ok(()),
