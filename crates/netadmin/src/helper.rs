@@ -55,5 +55,5 @@ fn run(socket: &Path) -> Result<Infallible, String> {
     interfaces.remove_left_behind()?;
     privilege::filter_system_calls()?;
     eprintln!("ready at {}", socket.display());
-    server::Server::new(listener, interfaces).run()
+    server::run(listener, interfaces)
 }

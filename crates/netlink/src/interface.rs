@@ -2,9 +2,10 @@
 //!
 //! Owns the bytes of these requests. It keeps no state; an interface is its index.
 
-use crate::message::{self, Attributes, Message, Socket, attribute};
+use crate::message::{self, Attributes, Message, Socket, attribute, join, split, text};
 use std::io;
 use std::net::IpAddr;
+use zeroize::Zeroizing;
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub fn links() -> io::Result<Vec<Link>> {
     let answers = ask(GETLINK, message::DUMP, vec![0; IFINFO_BYTES])?;
     let links = answers.iter().filter_map(|answer| {
         let (head, attributes) = answer.split_first_chunk::<IFINFO_BYTES>()?;
-        let text = |wanted| {
-            let found = Attributes::of(attributes).find(|(kind, _)| *kind == wanted);
+        let value = |wanted| {
+            let found = Attributes(attributes).find(|(kind, _)| *kind == wanted);
             let bytes = found.map_or(&[][..], |(_, bytes)| bytes);
             String::from_utf8_lossy(bytes)
                 .trim_end_matches('\0')
@@ -35,8 +36,8 @@ pub fn links() -> io::Result<Vec<Link>> {
         };
         Some(Link {
             index: u32::from_ne_bytes(*head[4..].first_chunk()?),
-            name: text(IFLA_IFNAME),
-            alias: text(IFLA_IFALIAS),
+            name: value(IFLA_IFNAME),
+            alias: value(IFLA_IFALIAS),
         })
     });
     Ok(links.collect())
@@ -66,13 +67,8 @@ fn network(answer: &[u8], head: usize, kinds: &[u16]) -> Option<(IpAddr, u8)> {
     let attributes = answer.get(head..)?;
     let address = kinds
         .iter()
-        .find_map(|wanted| Attributes::of(attributes).find(|(kind, _)| kind == wanted));
-    let bytes = address?.1;
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    let address = v4
-        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
-        .ok()?;
-    Some((address, bits))
+        .find_map(|wanted| Attributes(attributes).find(|(kind, _)| kind == wanted));
+    Some((join(address?.1)?, bits))
 }
 
 /// Sets the alias, which marks an interface as somebody's.
@@ -81,8 +77,7 @@ fn network(answer: &[u8], head: usize, kinds: &[u16]) -> Option<(IpAddr, u8)> {
 ///
 /// The kernel's.
 pub fn set_alias(index: u32, alias: &str) -> io::Result<()> {
-    let alias = attribute(IFLA_IFALIAS, alias.as_bytes());
-    change(SETLINK, 0, &[ifinfo(index, 0), alias])
+    change(SETLINK, 0, &[ifinfo(index, 0), text(IFLA_IFALIAS, alias)])
 }
 
 /// Sets the MTU.
@@ -101,7 +96,8 @@ pub fn set_mtu(index: u32, mtu_bytes: u32) -> io::Result<()> {
 ///
 /// The kernel's.
 pub fn set_up(index: u32) -> io::Result<()> {
-    change(SETLINK, 0, &[ifinfo(index, IFF_UP)])
+    // IFF_UP
+    change(SETLINK, 0, &[ifinfo(index, 1)])
 }
 
 /// Deletes the interface.
@@ -120,7 +116,8 @@ pub fn delete(index: u32) -> io::Result<()> {
 /// The kernel's.
 pub fn add_address(index: u32, address: IpAddr, bits: u8) -> io::Result<()> {
     let (family, octets) = split(address);
-    let head = vec![family, bits, IFA_F_NODAD, 0];
+    // IFA_F_NODAD: nobody else is on the link to ask.
+    let head = vec![family, bits, 2, 0];
     let index = index.to_ne_bytes().to_vec();
     let attributes = [
         attribute(IFA_LOCAL, &octets),
@@ -156,7 +153,8 @@ fn change(kind: u16, flags: u16, parts: &[Vec<u8>]) -> io::Result<()> {
     ask(kind, flags, parts.concat()).map(drop)
 }
 
-fn ask(kind: u16, flags: u16, body: Vec<u8>) -> io::Result<Vec<Vec<u8>>> {
+fn ask(kind: u16, flags: u16, body: Vec<u8>) -> io::Result<Vec<Zeroizing<Vec<u8>>>> {
+    let body = body.into();
     Socket::open(Socket::ROUTE)?.ask(&Message { kind, flags, body })
 }
 
@@ -166,14 +164,6 @@ fn ifinfo(index: u32, flags: u32) -> Vec<u8> {
         .iter()
         .flat_map(|word| word.to_ne_bytes())
         .collect()
-}
-
-/// AF_INET or AF_INET6, and the bytes.
-fn split(address: IpAddr) -> (u8, Vec<u8>) {
-    match address {
-        IpAddr::V4(address) => (2, address.octets().to_vec()),
-        IpAddr::V6(address) => (10, address.octets().to_vec()),
-    }
 }
 
 // linux/rtnetlink.h, if_link.h, if_addr.h
@@ -187,13 +177,11 @@ const GETROUTE: u16 = 26;
 const IFINFO_BYTES: usize = 16;
 const IFADDR_BYTES: usize = 8;
 const RTMSG_BYTES: usize = 12;
-const IFF_UP: u32 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_IFALIAS: u16 = 20;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-const IFA_F_NODAD: u8 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RT_TABLE_LOCAL: u8 = 255;

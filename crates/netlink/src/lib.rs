@@ -1,7 +1,7 @@
 //! Linux's network configuration over netlink, never by tools.
 //!
-//! Layer 3. It owns the bytes of the requests. It knows no keys and no protocol of Wiremesh, and
-//! keeps no state.
+//! Layer 3. It owns the bytes of the requests. It knows no protocol of Wiremesh and keeps
+//! neither state nor keys.
 
 #![cfg(target_os = "linux")]
 #![deny(missing_docs)]
@@ -10,3 +10,4 @@
 pub mod interface;
 mod message;
 pub mod nftables;
+pub mod wireguard;

@@ -7,7 +7,9 @@ use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{self, AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use zeroize::Zeroizing;
 
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
@@ -33,20 +35,21 @@ pub struct Message {
     pub kind: u16,
     /// Beside NLM_F_REQUEST and NLM_F_ACK.
     pub flags: u16,
-    /// The family's header and attributes.
-    pub body: Vec<u8>,
+    /// The family's header and attributes. There may be keys in it, so it is wiped.
+    pub body: Zeroizing<Vec<u8>>,
 }
 
 impl Message {
-    fn emit(&self, sequence: u32, flags: u16) -> Vec<u8> {
-        let mut bytes = ((HEADER_BYTES + self.body.len()) as u32)
-            .to_ne_bytes()
-            .to_vec();
+    /// The whole message.
+    pub fn emit(&self, sequence: u32, flags: u16) -> Zeroizing<Vec<u8>> {
+        let length = HEADER_BYTES + self.body.len();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+        bytes.extend((length as u32).to_ne_bytes());
         bytes.extend(self.kind.to_ne_bytes());
         bytes.extend((self.flags | flags | REQUEST).to_ne_bytes());
         bytes.extend(sequence.to_ne_bytes());
         bytes.extend([0; 4]);
-        bytes.extend(&self.body);
+        bytes.extend(self.body.iter());
         bytes
     }
 }
@@ -60,9 +63,16 @@ pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An attribute that holds attributes.
+/// An attribute that holds attributes. They are copied once, with what secrets are in them.
 pub fn nest(kind: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
-    attribute(kind | NESTED, &attributes.concat())
+    let length = 4 + attributes.iter().map(Vec::len).sum::<usize>();
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend((length as u16).to_ne_bytes());
+    bytes.extend((kind | NESTED).to_ne_bytes());
+    attributes
+        .iter()
+        .for_each(|attribute| bytes.extend(attribute));
+    bytes
 }
 
 /// An attribute that holds text with its final zero.
@@ -75,15 +85,23 @@ pub fn be32(kind: u16, value: u32) -> Vec<u8> {
     attribute(kind, &value.to_be_bytes())
 }
 
-/// Goes through the attributes in a body; stops at the first that does not fit.
-pub struct Attributes<'a>(&'a [u8]);
-
-impl<'a> Attributes<'a> {
-    /// Those of a body behind its family's header.
-    pub fn of(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+/// AF_INET or AF_INET6, and the bytes.
+pub fn split(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (2, address.octets().to_vec()),
+        IpAddr::V6(address) => (10, address.octets().to_vec()),
     }
 }
+
+/// The address of 4 or 16 bytes.
+pub fn join(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .ok()
+}
+
+/// Goes through the attributes in a body, behind its family's header; stops at the first that does not fit.
+pub struct Attributes<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
@@ -104,6 +122,8 @@ pub struct Socket(OwnedFd);
 impl Socket {
     /// Interfaces, addresses, routes.
     pub const ROUTE: Option<Protocol> = None;
+    /// WireGuard.
+    pub const GENERIC: Option<Protocol> = Some(netlink::GENERIC);
     /// nftables.
     pub const NETFILTER: Option<Protocol> = Some(netlink::NETFILTER);
 
@@ -124,7 +144,7 @@ impl Socket {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn ask(&self, request: &Message) -> io::Result<Vec<Vec<u8>>> {
+    pub fn ask(&self, request: &Message) -> io::Result<Vec<Zeroizing<Vec<u8>>>> {
         // A dump ends by itself.
         let flags = if request.flags & DUMP == DUMP { 0 } else { ACK };
         self.send(&request.emit(0, flags))?;
@@ -141,8 +161,9 @@ impl Socket {
         let last = all.len().saturating_sub(2) as u32;
         let flags = |number| if number == last { ACK } else { 0 };
         let numbered = (0u32..).zip(all);
-        let parts = numbered.map(|(number, message)| message.emit(number, flags(number)));
-        self.send(&parts.collect::<Vec<_>>().concat())?;
+        let emit =
+            |(number, message): (u32, &Message)| message.emit(number, flags(number)).to_vec();
+        self.send(&numbered.flat_map(emit).collect::<Vec<_>>())?;
         self.answers(last).map(drop)
     }
 
@@ -153,9 +174,9 @@ impl Socket {
     }
 
     /// Until the end of the dump or the acknowledgement with this number, or an error.
-    fn answers(&self, awaited: u32) -> io::Result<Vec<Vec<u8>>> {
+    fn answers(&self, awaited: u32) -> io::Result<Vec<Zeroizing<Vec<u8>>>> {
         let mut answers = Vec::new();
-        let mut buffer = vec![0; ANSWER_BYTES_MAX];
+        let mut buffer = Zeroizing::new(vec![0; ANSWER_BYTES_MAX]);
         loop {
             let (length, _) = net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT)?;
             let mut rest = &buffer[..length];
@@ -177,7 +198,7 @@ impl Socket {
                             return Ok(answers);
                         }
                     }
-                    _ => answers.push(body.to_vec()),
+                    _ => answers.push(body.to_vec().into()),
                 }
             }
         }

@@ -15,6 +15,7 @@
 use crate::message::{self, Attributes, Message, Socket, attribute, be32, nest, text};
 use std::io;
 use std::net::Ipv6Addr;
+use zeroize::Zeroizing;
 
 /// An address and the leading bits that count.
 type Range = (Ipv6Addr, u32);
@@ -69,7 +70,7 @@ pub fn remove(interface: &str) -> io::Result<()> {
 pub fn interfaces() -> io::Result<Vec<String>> {
     let answers = Socket::open(Socket::NETFILTER)?.ask(&change(GETTABLE, message::DUMP, &[]))?;
     let names = answers.iter().filter_map(|answer| {
-        let (_, name) = Attributes::of(answer.get(4..)?).find(|(kind, _)| *kind == 1)?;
+        let (_, name) = Attributes(answer.get(4..)?).find(|(kind, _)| *kind == 1)?;
         let name = std::str::from_utf8(name).ok()?.trim_end_matches('\0');
         Some(name.strip_prefix(TABLE_PREFIX)?.to_owned())
     });
@@ -91,19 +92,16 @@ const NEWRULE: u16 = 0x0a06;
 
 /// A message for NFPROTO_IPV6.
 fn change(kind: u16, flags: u16, attributes: &[Vec<u8>]) -> Message {
-    let body = [vec![10, 0, 0, 0], attributes.concat()].concat();
+    let body = [vec![10, 0, 0, 0], attributes.concat()].concat().into();
     Message { kind, flags, body }
 }
 
-fn transact(changes: Vec<Message>) -> io::Result<()> {
-    let edge = |kind| Message {
-        kind,
-        flags: 0,
-        body: vec![0, 0, 0, 10],
-    };
-    let mut all = vec![edge(BATCH_BEGIN)];
-    all.extend(changes);
-    all.push(edge(BATCH_END));
+fn transact(mut all: Vec<Message>) -> io::Result<()> {
+    let (flags, subsystem) = (0, Zeroizing::new(vec![0, 0, 0, 10]));
+    for (place, kind) in [(0, BATCH_BEGIN), (all.len() + 1, BATCH_END)] {
+        let body = subsystem.clone();
+        all.insert(place, Message { kind, flags, body });
+    }
     Socket::open(Socket::NETFILTER)?.transact(&all)
 }
 

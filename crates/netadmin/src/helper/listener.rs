@@ -12,9 +12,6 @@ use rustix::process::{self, Pid};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-/// Connections that the kernel keeps until they are accepted.
-const BACKLOG: i32 = 16;
-
 /// Listens, for user and group only. A socket file that nobody listens at is replaced.
 pub fn listen(path: &Path) -> Result<OwnedFd, String> {
     let open = || -> Result<Option<OwnedFd>, Errno> {
@@ -28,7 +25,8 @@ pub fn listen(path: &Path) -> Result<OwnedFd, String> {
         let listener = socket()?;
         process::umask(Mode::from_raw_mode(0o117));
         net::bind(&listener, &address)?;
-        net::listen(&listener, BACKLOG)?;
+        // Connections that the kernel keeps until they are accepted.
+        net::listen(&listener, 16)?;
         Ok(Some(listener))
     };
     match open() {

@@ -29,25 +29,25 @@ struct Client {
     made: Option<Made>,
 }
 
-/// The helper at work.
-pub struct Server {
+struct Server {
     listener: OwnedFd,
     interfaces: Interfaces,
     clients: Vec<Client>,
 }
 
-impl Server {
-    /// A server without clients.
-    pub fn new(listener: OwnedFd, interfaces: Interfaces) -> Self {
-        Self {
-            listener,
-            interfaces,
-            clients: Vec::new(),
-        }
+/// Serves until the process is ended.
+pub fn run(listener: OwnedFd, interfaces: Interfaces) -> Result<Infallible, String> {
+    let clients = Vec::new();
+    Server {
+        listener,
+        interfaces,
+        clients,
     }
+    .run()
+}
 
-    /// Serves until the process is ended.
-    pub fn run(mut self) -> Result<Infallible, String> {
+impl Server {
+    fn run(mut self) -> Result<Infallible, String> {
         loop {
             let ready = self
                 .wait()
@@ -74,10 +74,7 @@ impl Server {
             .map(|socket| PollFd::new(socket, PollFlags::IN))
             .collect();
         let waits = self.clients.iter().any(|client| client.made.is_none());
-        let second = Timespec {
-            tv_sec: 1,
-            tv_nsec: 0,
-        };
+        let second = Timespec::try_from(SILENCE_MAX / 2).expect("it is small");
         match poll(&mut polled, waits.then_some(&second)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),

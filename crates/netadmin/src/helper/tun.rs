@@ -12,8 +12,6 @@ use std::os::fd::OwnedFd;
 /// `_IOW('T', 202, int)`.
 pub const TUNSETIFF: Opcode = 0x4004_54ca;
 
-const DEVICE: &str = "/dev/net/tun";
-
 /// `struct ifreq` as far as this ioctl reads it.
 #[repr(C)]
 struct Request {
@@ -25,7 +23,7 @@ struct Request {
 /// Makes the device; it is gone when the last copy of the descriptor is closed.
 pub fn make(name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let device = rustix::fs::openat(CWD, DEVICE, flags, Mode::empty())?;
+    let device = rustix::fs::openat(CWD, "/dev/net/tun", flags, Mode::empty())?;
     let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL;
     let mut request = Request {
         name: [0; libc::IFNAMSIZ],
