@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::node::Signal;
 use crate::security::policy_line;
 use crate::status::Status;
+use crate::uapi::running;
 use crate::{interface, log, node, say, units};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -58,6 +59,7 @@ pub async fn run(args: UpArgs) -> Result<(), Failure> {
     let signal = tokio::select! {
         signal = node::stopped_by_user_or_system() => signal,
         () = serve(&server, &node, &config) => Signal::Terminate,
+        () = running::serve(&node, &config) => Signal::Terminate,
         () = resolve_until_all(&node, &config) => Signal::Terminate,
         () = log_changes(&node, &config) => Signal::Terminate,
         () = echo_all(echo) => Signal::Terminate,

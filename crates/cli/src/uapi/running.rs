@@ -6,10 +6,13 @@
 use super::emit::{Shown, ShownPeer};
 use super::interface::{add_refused, bind_refused, keepalive, mark_refused, port_of};
 use super::parse::{Change, PeerChange};
+use super::server::Server;
 use super::{Configure, Errno, PublicKey, Refused};
 use crate::config::Config;
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv6Addr;
+use std::sync::Arc;
+use tokio::sync::Mutex;
 use wiremesh::address::{control_address, overlay_address};
 use wiremesh::{IpNet, Level, Node, NodeId, Peer, PeerConfig, PresharedKey, SecretKey};
 
@@ -205,6 +208,28 @@ impl Configure for Running {
             listen_port: port_of(&self.node),
             fwmark: self.mark,
             peers: peers.collect(),
+        }
+    }
+}
+
+/// Lets `wg` see and change a node that has an interface; for one without, it waits for ever.
+pub async fn serve(node: &Node, config: &Config) {
+    let Some(interface) = node.status().device else {
+        return std::future::pending().await;
+    };
+    match Server::bind(&interface).await {
+        Ok(server) => {
+            let running = Running::new(node.clone(), config);
+            server.serve(Arc::new(Mutex::new(running))).await;
+        }
+        Err(failure) => {
+            let fix = failure.fix.unwrap_or_default();
+            tracing::warn!(
+                reason = failure.what,
+                fix,
+                "`wg show` does not show the node"
+            );
+            std::future::pending().await
         }
     }
 }
