@@ -187,6 +187,22 @@ fn programs_of_two_ordinary_users_reach_each_other() {
 }
 
 #[test]
+fn large_file_arrives_whole() {
+    if !allowed() {
+        return;
+    }
+    let (alice, bob) = User::pair();
+    // No two blocks are alike, so that one in the wrong place is noticed.
+    let numbers = (0..1_000_000u32).map(|n| n.wrapping_mul(2_654_435_761));
+    let bytes: Vec<u8> = numbers.flat_map(u32::to_le_bytes).collect();
+    fs::write(bob.home.path().join("file"), &bytes).expect("written");
+    bob.shell("chmod 644 file");
+    let _server = bob.start("exec python3 -m http.server 8080 --bind ::");
+    let fetched = alice.run(&["curl", "-sS", "--max-time", "60", "http://bob:8080/file"]);
+    assert!(fetched.stdout == bytes, "{} bytes", fetched.stdout.len());
+}
+
+#[test]
 fn rootless_node_answers_a_programs_ping() {
     if !allowed() {
         return;
@@ -337,6 +353,8 @@ fn there_is_no_other_network_and_nobody_is_asked_for_names() {
         alice.run(&["getent", "hosts", "example.com"]).status.code(),
         Some(2)
     );
+    let services = alice.good(&["grep", "^hosts:", "/etc/nsswitch.conf"]);
+    assert_eq!(services, "hosts: files\n");
     let servers = alice.good(&["cat", "/etc/resolv.conf"]);
     assert!(!servers.contains("nameserver"), "{servers}");
     assert_eq!(
