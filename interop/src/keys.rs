@@ -67,15 +67,24 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The overlay address of a public key, computed here once more so that a mistake in the product's
-/// own derivation shows (docs/spec.md, addresses: fd77:6d00::/25 and 103 bits of a digest).
+/// The overlay address that belongs to a key (docs/spec.md, addresses), computed apart from the
+/// product.
 pub fn overlay_address(public: &str) -> Outcome<Ipv6Addr> {
+    address(0xfd77_6d00, b"wiremesh address v1", public)
+}
+
+/// The control address that belongs to a key.
+pub fn control_address(public: &str) -> Outcome<Ipv6Addr> {
+    address(0xfd77_6d80, b"wiremesh control v1", public)
+}
+
+fn address(front: u128, context: &[u8], public: &str) -> Outcome<Ipv6Addr> {
     let mut digest = Blake2s256::new();
-    digest.update(b"wiremesh address v1");
+    digest.update(context);
     digest.update(key_bytes(public)?);
     let digest = digest.finalize();
     let head: [u8; 16] = digest[..16].try_into().expect("the digest has 32 bytes");
     Ok(Ipv6Addr::from_bits(
-        (0xfd77_6d00_u128 << 96) | (u128::from_be_bytes(head) >> 25),
+        (front << 96) | (u128::from_be_bytes(head) >> 25),
     ))
 }

@@ -102,6 +102,16 @@ pub fn wiremesh() -> Outcome<PathBuf> {
     built.clone().map_err(Stop::Failed)
 }
 
+/// The helper's binary, built by cargo beside the product's.
+pub fn netadmin() -> Outcome<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| match build("wiremesh-netadmin", "wiremesh-netadmin") {
+        Ok(path) => Ok(path),
+        Err(Stop::Failed(reason) | Stop::Skipped(reason)) => Err(reason),
+    });
+    built.clone().map_err(Stop::Failed)
+}
+
 fn build(package: &str, binary: &str) -> Outcome<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
