@@ -2,6 +2,7 @@
 
 use crate::runner::{Scenario, busy, waits};
 
+pub mod access;
 pub mod bulk;
 pub mod cookie;
 pub mod psk;

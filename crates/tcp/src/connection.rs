@@ -4,6 +4,7 @@
 //! more may stay. RFC 9293 is smoltcp's matter.
 
 use crate::TcpConfig;
+use crate::recovery::Recovery;
 use crate::segment::Flow;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
@@ -44,6 +45,9 @@ pub(crate) struct Connection {
     pub(crate) queued: bool,
     /// Its entry among the deadlines.
     pub(crate) deadline: Option<Instant>,
+    /// Segments taken in since it was last asked for what to send.
+    pub(crate) unanswered: usize,
+    pub(crate) recovery: Recovery,
     linger_until: Option<Instant>,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
@@ -67,6 +71,8 @@ impl Connection {
             failure: None,
             queued: false,
             deadline: None,
+            unanswered: 0,
+            recovery: Recovery::default(),
             linger_until: None,
             sockets,
             handle,

@@ -6,10 +6,11 @@
 //! head-of-line blocking, faster recovery.
 //!
 //! The state machine of RFC 9293 is smoltcp's, with window scaling, CUBIC, fast retransmit and at
-//! most 32 gaps in what is received. SACK (RFC 2018) is half there: gaps are reported to the peer,
-//! but reports of the peer are not used, so that several losses in one window are repeated one per
-//! round trip, or all after a timeout of at least a second. There are no timestamps and no ECN.
-//! Packets on a path that loses much go faster over streams.
+//! most 32 gaps in what is received. It has no SACK (RFC 2018) worth the name: one gap at a time is
+//! reported to the peer, and reports of the peer are not read. What they say about losses is told to
+//! it here, so that one gap is repaired per round trip instead of one per timeout of at least a
+//! second; a kernel repairs all of them at once. There are no timestamps and no ECN. On a path that
+//! loses much, streams are faster.
 //!
 //! Limits: [`TcpConfig`]. Layer 4; it owns connections, and knows nothing of keys and sessions.
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ mod connection;
 mod driver;
 mod link;
 mod listener;
+mod recovery;
 mod segment;
 mod stack;
 mod stream;

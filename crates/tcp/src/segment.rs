@@ -3,6 +3,7 @@
 //! Owns the two ends of a connection, read from IP and TCP headers. It checks no checksum of TCP:
 //! smoltcp does.
 
+use crate::recovery::{Sacked, sacked};
 use std::fmt;
 use std::net::SocketAddr;
 use wiremesh_wire::ip;
@@ -35,6 +36,10 @@ pub(crate) struct Segment {
     pub(crate) flow: Flow,
     /// It asks for a new connection.
     pub(crate) opens: bool,
+    /// The number that it acknowledges, if it does nothing else.
+    pub(crate) pure_ack: Option<u32>,
+    /// What its SACK blocks report beyond that.
+    pub(crate) sacked: Sacked,
 }
 
 impl Segment {
@@ -46,12 +51,18 @@ impl Segment {
             return None;
         }
         let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
+        let flags = tcp[13] & (FIN | SYN | RST | ACK);
+        let header_len = usize::from(tcp[12] >> 4) * 4;
+        let ack = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
+        let options = tcp.get(HEADER_LEN..header_len).unwrap_or_default();
         Some(Self {
             flow: Flow {
                 local: SocketAddr::new(header.destination, port(2)),
                 remote: SocketAddr::new(header.source, port(0)),
             },
-            opens: tcp[13] & (FIN | SYN | RST | ACK) == SYN,
+            opens: flags == SYN,
+            pure_ack: (flags == ACK && header_len == tcp.len()).then_some(ack),
+            sacked: sacked(options, ack),
         })
     }
 }

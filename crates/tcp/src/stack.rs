@@ -6,6 +6,7 @@
 
 use crate::connection::{Cause, Connection, Owner};
 use crate::link::{Link, Outgoing};
+use crate::recovery::DUPLICATE_ACKS;
 use crate::segment::{Flow, Segment};
 use crate::{ConnectError, ListenError, TcpConfig};
 use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
@@ -21,6 +22,11 @@ use std::task::{Context, Poll, Waker};
 const BURST: usize = 64;
 /// Connections of one listener that are not accepted yet, handshakes included.
 const BACKLOG_MAX: usize = 128;
+/// Segments that are acknowledged together at most (RFC 9293, 3.8.6.3): who sends grows its window
+/// with each ACK.
+const ACK_EVERY: usize = 2;
+/// IPv6 and TCP headers of a full segment.
+const HEADERS_BYTES: usize = 60;
 /// Ports for connections that we open.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 /// What smoltcp wants at once is done now; when it wants it again, not in a circle without end.
@@ -254,26 +260,39 @@ impl Stack {
             connections,
             ..
         } = self;
-        let mut link = Link {
-            incoming: Some(packet),
-            outgoing,
-            mtu_bytes: *mtu_bytes,
+        let mut feed = |sockets: &mut SocketSet<'_>| {
+            let mut link = Link {
+                incoming: Some(packet),
+                outgoing,
+                mtu_bytes: *mtu_bytes,
+            };
+            interface.poll_ingress_single(now, &mut link, sockets)
         };
         match id.and_then(|id| connections.get_mut(&id)) {
             Some(connection) => {
-                let feed = |sockets: &mut SocketSet<'_>| {
-                    interface.poll_ingress_single(now, &mut link, sockets)
-                };
-                connection.run(Cause::Segment, feed);
+                connection.unanswered += 1;
+                connection.run(Cause::Segment, &mut feed);
+                if connection
+                    .recovery
+                    .is_news_of_loss(&segment, *mtu_bytes - HEADERS_BYTES)
+                {
+                    for _ in 0..DUPLICATE_ACKS {
+                        connection.run(Cause::Segment, &mut feed);
+                    }
+                }
             }
             // Nobody's: smoltcp answers with a reset.
             None => {
-                let mut nobody = SocketSet::new(Vec::new());
-                interface.poll_ingress_single(now, &mut link, &mut nobody);
+                feed(&mut SocketSet::new(Vec::new()));
             }
         }
-        if let Some(id) = id {
-            self.enqueue(id);
+        let Some(id) = id else {
+            return;
+        };
+        let connection = self.connections.get(&id);
+        match connection.is_some_and(|connection| connection.unanswered >= ACK_EVERY) {
+            true => self.serve(id, now),
+            false => self.enqueue(id),
         }
     }
 
@@ -352,7 +371,11 @@ impl Stack {
             if self.outgoing.is_full() {
                 break;
             }
-            if let Some(id) = self.queue.pop_front() {
+            let Some(id) = self.queue.pop_front() else {
+                break;
+            };
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.queued = false;
                 self.serve(id, now);
             }
         }
@@ -373,7 +396,7 @@ impl Stack {
         let Some(connection) = connections.get_mut(&id) else {
             return;
         };
-        connection.queued = false;
+        connection.unanswered = 0;
         connection.check_unowned(now);
         let mut link = Link {
             incoming: None,
@@ -454,3 +477,6 @@ impl Stack {
         self.connections.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

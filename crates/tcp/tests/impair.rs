@@ -72,15 +72,15 @@ fn ms(ms: u64) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loss() {
     let link = LinkConfig {
-        loss: 0.02,
+        loss: 0.03,
         delay: ms(2),
         ..LinkConfig::default()
     };
     in_time(async {
-        let pair = survives(link, 1_000_000, 7).await;
+        let pair = survives(link, 600_000, 7).await;
         let stats = pair.relay.expect("there is one").stats();
         assert!(
-            stats.to_target.lost > 5 && stats.to_client.lost > 5,
+            stats.to_target.lost > 3 && stats.to_client.lost > 3,
             "{stats:?}"
         );
     })
@@ -116,11 +116,11 @@ fn any_mix_of_faults() {
         0u64..8,
         0u64..8,
         0.0..0.1f64,
-        1usize..120_000,
+        1usize..80_000,
         any::<u16>(),
     );
     let config = Config {
-        cases: 12,
+        cases: 8,
         failure_persistence: None,
         ..Config::default()
     };

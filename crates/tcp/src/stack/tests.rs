@@ -1,0 +1,167 @@
+//! Two stacks and a network between them, under virtual time.
+
+use super::*;
+use std::task::Waker;
+
+const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+const DELAY: Duration = Duration::from_millis(10);
+const MTU_BYTES: usize = 1_420;
+
+/// The two, and the packets on their way: when, to whom, and what.
+struct Network {
+    stacks: [Stack; 2],
+    flying: BTreeSet<(Instant, u64, usize, Vec<u8>)>,
+    sent: u64,
+    now: Instant,
+    /// Whether the packet with this number from A is lost.
+    loses: fn(u64, &[u8]) -> bool,
+}
+
+impl Network {
+    fn new(loses: fn(u64, &[u8]) -> bool) -> Self {
+        let stack = |seed| Stack::new(TcpConfig::default(), MTU_BYTES, seed);
+        Self {
+            stacks: [stack(1), stack(2)],
+            flying: BTreeSet::new(),
+            sent: 0,
+            now: Instant::from_secs(1),
+            loses,
+        }
+    }
+
+    /// Lets both have their turn, then goes on to what happens next.
+    fn step(&mut self) {
+        let mut next = self.now + Duration::from_secs(3_600);
+        for from in 0..2 {
+            let pause = self.stacks[from].turn(self.now);
+            next = pause.map_or(next, |pause| next.min(self.now + pause));
+            let outgoing = std::mem::take(&mut self.stacks[from].outgoing);
+            for packet in outgoing.iter_from(0) {
+                self.sent += 1;
+                if from == 0 && (self.loses)(self.sent, packet) {
+                    continue;
+                }
+                let at = self.now + DELAY;
+                self.flying
+                    .insert((at, self.sent, 1 - from, packet.to_vec()));
+            }
+        }
+        if let Some((at, ..)) = self.flying.first() {
+            next = next.min(*at);
+        }
+        self.now = next;
+        while let Some((_, _, to, packet)) = self.flying.pop_first_if(|(at, ..)| *at <= next) {
+            self.stacks[to].ingest(&packet, next);
+        }
+    }
+
+    /// A connection from A to B, open at both ends.
+    fn connect(&mut self) -> [Id; 2] {
+        let mut cx = Context::from_waker(Waker::noop());
+        let port = self.stacks[1].listen(80).expect("free");
+        let begun = self.stacks[0].connect(A, SocketAddr::new(B, port));
+        let ours = begun.expect("there is room");
+        loop {
+            self.step();
+            let theirs = self.stacks[1].poll_accept(port, &mut cx);
+            if let Poll::Ready(Some(theirs)) = theirs {
+                assert!(self.stacks[0].poll_connected(ours, &mut cx).is_ready());
+                return [ours, theirs];
+            }
+        }
+    }
+
+    /// Sends this many bytes from A to B; gives the time it takes.
+    fn transfer(&mut self, [ours, theirs]: [Id; 2], bytes: usize) -> Duration {
+        let begun = self.now;
+        let data: Vec<u8> = (0..bytes).map(|n| (n / 251) as u8).collect();
+        let (mut written, mut read) = (0, Vec::new());
+        let mut buffer = [0; 65_536];
+        while read.len() < bytes {
+            let socket = self.stacks[0].held(ours).socket();
+            written += socket.send_slice(&data[written..]).expect("open");
+            self.stacks[0].enqueue(ours);
+            self.step();
+            let socket = self.stacks[1].held(theirs).socket();
+            let len = socket.recv_slice(&mut buffer).expect("open");
+            read.extend_from_slice(&buffer[..len]);
+            self.stacks[1].enqueue(theirs);
+        }
+        assert!(read == data);
+        self.now - begun
+    }
+}
+
+/// Removal of the first element if a condition holds.
+trait PopFirstIf<T> {
+    fn pop_first_if(&mut self, condition: impl FnOnce(&T) -> bool) -> Option<T>;
+}
+
+impl<T: Ord> PopFirstIf<T> for BTreeSet<T> {
+    fn pop_first_if(&mut self, condition: impl FnOnce(&T) -> bool) -> Option<T> {
+        condition(self.first()?).then(|| self.pop_first()).flatten()
+    }
+}
+
+#[test]
+fn several_losses_in_one_window_are_repaired_without_a_timeout() {
+    // Fifteen full segments of one round trip, once each.
+    let lost = |number: u64, packet: &[u8]| {
+        packet.len() > 1_000 && (300..360).contains(&number) && number.is_multiple_of(4)
+    };
+    let mut network = Network::new(lost);
+    let ends = network.connect();
+    let took = network.transfer(ends, 400_000);
+    assert!(
+        took < Duration::from_millis(600),
+        "{took}: a timeout takes a second"
+    );
+}
+
+#[test]
+fn a_connection_without_losses_takes_as_long_as_its_round_trips() {
+    let mut network = Network::new(|_, _| false);
+    let ends = network.connect();
+    let took = network.transfer(ends, 400_000);
+    assert!(took < Duration::from_millis(300), "{took}");
+}
+
+#[test]
+fn handshakes_that_nobody_ends_are_bounded_and_forgotten() {
+    let mut network = Network::new(|_, _| false);
+    let port = network.stacks[1].listen(80).expect("free");
+    // A opens many and hears nothing.
+    for _ in 0..BACKLOG_MAX + 50 {
+        let begun = network.stacks[0].connect(A, SocketAddr::new(B, port));
+        begun.expect("there is room");
+    }
+    network.stacks[0].turn(network.now);
+    let outgoing = std::mem::take(&mut network.stacks[0].outgoing);
+    for packet in outgoing.iter_from(0) {
+        network.stacks[1].ingest(packet, network.now);
+    }
+    assert_eq!(network.stacks[1].len(), BACKLOG_MAX);
+    for seconds in 0..60 {
+        network.stacks[1].turn(network.now + Duration::from_secs(seconds));
+        network.stacks[1].outgoing.clear();
+    }
+    assert_eq!(network.stacks[1].len(), 0);
+    assert_eq!(network.stacks[1].listeners[&port].members, 0);
+}
+
+#[test]
+fn a_peer_that_never_closes_its_side_is_given_up_after_a_minute() {
+    let mut network = Network::new(|_, _| false);
+    let [ours, _theirs] = network.connect();
+    network.stacks[0].release(ours);
+    let begun = network.now;
+    while network.stacks[0].len() > 0 {
+        network.step();
+    }
+    let took = network.now - begun;
+    assert!(
+        took >= Duration::from_secs(60) && took < Duration::from_secs(62),
+        "{took}"
+    );
+}
