@@ -32,6 +32,10 @@ const SCENARIOS: &[Scenario] = &[
         ping_and_tcp_with_wireguard_go,
     ),
     (
+        "wg_shows_and_changes_a_node_in_tun_mode",
+        wg_shows_and_changes_a_node_in_tun_mode,
+    ),
+    (
         "wg_quick_brings_it_up_and_down",
         wg_quick_brings_it_up_and_down,
     ),
@@ -319,8 +323,9 @@ fn the_program_ends_when_it_is_told() -> Outcome {
         name,
         running,
     };
+    // Not by `wg`, which itself removes a socket on which nobody listens.
     wait_for("the next program", Duration::from_secs(10), || {
-        again.wg("show", &[]).ok()
+        uapi::fetch(&again.name).ok()
     })?;
     let pids = run_words(&["ip", "netns", "pids", namespace_of(&place)?])?;
     for pid in pids.lines() {
@@ -439,6 +444,146 @@ fn tcp(here: &Place, there: &Place) -> Outcome {
         ensure(bits > 1e6, text_of(&output))?;
     }
     Ok(())
+}
+
+/// Helper and node as an ordinary user, in a mount namespace that has the folder for sockets as
+/// `wiremesh install` makes it.
+const TUN_MODE: &str = "\
+mkdir -p /run/wireguard
+mount -t tmpfs -o mode=2770,gid=65534 none /run/wireguard
+user='setpriv --reuid 65534 --regid 65534 --clear-groups'
+chown -R 65534:65534 $1
+cd $1
+$user --inh-caps +net_admin --ambient-caps +net_admin $2 --socket $1/helper &
+while [ ! -S helper ]; do sleep 0.05; done
+echo $$ > pid
+exec $user $3 up --mode tun --interface $4 --helper $1/helper --config $1/config.toml
+";
+
+fn wg_shows_and_changes_a_node_in_tun_mode() -> Outcome {
+    let (here, there) = two_places()?;
+    let theirs = Interface::theirs(&there)?;
+    let (a, b, psk) = (KeyPair::generate()?, KeyPair::generate()?, generate_psk()?);
+    theirs.setconf(&conf(&b, 5002, &a, &psk, "AllowedIPs = 10.7.0.1/32"))?;
+    theirs.address("10.7.0.2/24", "1420")?;
+    let folder = scratch_file("tun")?;
+    std::fs::create_dir_all(&folder)?;
+    let config = format!(
+        "[node]\nkey = \"key\"\nlisten = [\"0.0.0.0:5001\"]\naddresses = [\"10.7.0.1/24\"]\n\
+         state-dir = \"state\"\ncontrol-socket = \"control.sock\"\n[[peer]]\nid = \"{}\"\nstock = true\n\
+         endpoint = \"192.0.2.2:5002\"\npreshared-key-file = \"psk\"\nallowed-ips = [\"10.7.0.2/32\"]\n",
+        b.public
+    );
+    for (file, text) in [("config.toml", &config), ("key", &a.secret), ("psk", &psk)] {
+        std::fs::rename(private_file(text)?, folder.join(file))?;
+    }
+    let name = unique_name();
+    let in_folder = folder.to_string_lossy().into_owned();
+    let (helper, program) = (programs::netadmin()?, programs::wiremesh()?);
+    let (helper, program) = (helper.to_string_lossy(), program.to_string_lossy());
+    let words = [
+        "-m", "sh", "-euc", TUN_MODE, "sh", &in_folder, &helper, &program, &name,
+    ];
+    let Some(mut command) = here.daemon("unshare", &words) else {
+        return fail("it is in a namespace");
+    };
+    let running = Running::start(&mut command, &scratch_file("log")?)?;
+    let outcome = check_tun_mode(&here, &folder, &name, &b, &running);
+    let pids = run_words(&["ip", "netns", "pids", namespace_of(&here)?])?;
+    for pid in pids.lines() {
+        // It may have ended by itself.
+        let _ = run_words(&["kill", "-9", pid]);
+    }
+    outcome
+}
+
+fn check_tun_mode(
+    here: &Place,
+    folder: &Path,
+    name: &str,
+    peer: &KeyPair,
+    running: &Running,
+) -> Outcome {
+    let wg = |words: &[&str]| -> Outcome<String> {
+        let pid = std::fs::read_to_string(folder.join("pid"))?;
+        here.run(&[&["nsenter", "-m", "-t", pid.trim(), "wg"], words].concat())
+    };
+    let log = || running.log_text();
+    wait_for("wg show", Duration::from_secs(10), || {
+        wg(&["show", name]).ok()
+    })
+    .or_else(|_| fail(format!("wg shows nothing: {}", log())))?;
+    let shown = wg(&["show", name])?;
+    for part in [
+        "listening port: 5001",
+        "preshared key: (hidden)",
+        "10.7.0.2/32",
+        "192.0.2.2:5002",
+    ] {
+        ensure(
+            shown.contains(part),
+            format!("{part:?} is missing in {shown}"),
+        )?;
+    }
+    ensure(pings(here, "10.7.0.2"), format!("no ping: {}", log()))?;
+    let seen = wg(&["show", name, "latest-handshakes"])?;
+    ensure(!seen.trim().ends_with("\t0"), "no handshake is shown")?;
+
+    wg(&[
+        "set",
+        name,
+        "listen-port",
+        "5009",
+        "peer",
+        &peer.public,
+        "persistent-keepalive",
+        "5",
+    ])?;
+    ensure(pings(here, "10.7.0.2"), "no ping after the port changed")?;
+    let shown = wg(&["show", name])?;
+    ensure(
+        shown.contains("listening port: 5009") && shown.contains("every 5 seconds"),
+        shown,
+    )?;
+    wg(&[
+        "set",
+        name,
+        "peer",
+        &peer.public,
+        "allowed-ips",
+        "10.8.0.0/24",
+    ])?;
+    ensure(!pings(here, "10.7.0.2"), "its address was taken away")?;
+    wg(&[
+        "set",
+        name,
+        "peer",
+        &peer.public,
+        "allowed-ips",
+        "10.7.0.2/32",
+    ])?;
+    ensure(pings(here, "10.7.0.2"), "its address was given back")?;
+
+    let before = wg(&["showconf", name])?;
+    let other = private_file(&KeyPair::generate()?.secret)?;
+    let refused = wg(&["set", name, "private-key", &other, "listen-port", "5010"]);
+    ensure(refused.is_err(), "the key of a running node was changed")?;
+    ensure(
+        log().contains("cannot be changed"),
+        format!("the log says: {}", log()),
+    )?;
+    let refused = wg(&["set", name, "fwmark", "7"]);
+    ensure(refused.is_err(), "an ordinary user marked datagrams")?;
+    ensure(
+        log().contains("CAP_NET_ADMIN"),
+        format!("the log says: {}", log()),
+    )?;
+    same(wg(&["showconf", name])?, before.clone())?;
+    // What `wg` shows it takes again.
+    let file = private_file(&before)?;
+    wg(&["setconf", name, &file])?;
+    same(wg(&["showconf", name])?, before)?;
+    ensure(pings(here, "10.7.0.2"), "no ping after setconf")
 }
 
 fn wg_quick_brings_it_up_and_down() -> Outcome {
