@@ -153,6 +153,11 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").expect("there").uid() == 0
 }
 
+fn is_installed(program: &str) -> bool {
+    let folders = ["/usr/bin", "/usr/sbin"].map(PathBuf::from);
+    folders.iter().any(|folder| folder.join(program).exists())
+}
+
 /// Whether this host lets an ordinary user do it; else the test says why it is skipped.
 fn allowed() -> bool {
     let user = User::new();
@@ -200,6 +205,50 @@ fn large_file_arrives_whole() {
     let _server = bob.start("exec python3 -m http.server 8080 --bind ::");
     let fetched = alice.run(&["curl", "-sS", "--max-time", "60", "http://bob:8080/file"]);
     assert!(fetched.stdout == bytes, "{} bytes", fetched.stdout.len());
+}
+
+#[test]
+fn ssh_session_and_iperf3_run_over_it() {
+    let programs = ["dropbear", "dropbearkey", "ssh", "ssh-keygen", "iperf3"];
+    if !allowed() || !is_root() || !programs.iter().all(|program| is_installed(program)) {
+        eprintln!("skipped: not root, or not all of {programs:?} are installed");
+        return;
+    }
+    let (alice, mut bob) = User::pair();
+    bob.shell("mkdir -m 700 .ssh; dropbearkey -t ed25519 -f host-key >/dev/null 2>&1");
+    alice.shell("ssh-keygen -q -t ed25519 -N '' -f ssh-key");
+    let public = fs::read_to_string(alice.home.path().join("ssh-key.pub")).expect("written");
+    bob.home.write(".ssh/authorized_keys", &public);
+    let home = bob.home.path().display().to_string();
+    bob.home
+        .write("passwd", &format!("wm:x:{USER}:{USER}::{home}:/bin/sh\n"));
+    bob.before += "; mount --bind passwd /etc/passwd";
+    for user in [&alice, &bob] {
+        user.shell(&format!("chown -R {USER}:{USER} ."));
+    }
+    // The first program ends with wiremesh; what it has started must end with it.
+    let iperf3 = "setpriv --pdeathsig KILL iperf3 -s --forceflush >iperf3.log";
+    let dropbear = "exec dropbear -FE -s -p 22 -P pid -r host-key 2>&1";
+    let _servers = bob.start(&format!("{iperf3} & {dropbear}"));
+    let mut ssh = vec!["ssh", "-i", "ssh-key"];
+    for option in [
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "BatchMode=yes",
+    ] {
+        ssh.extend(["-o", option]);
+    }
+    let output = alice.run(&[&ssh[..], &["wm@bob", "echo there; exit 4"]].concat());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    assert_eq!(output.stdout, b"there\n");
+    for direction in ["--reverse", "--parallel=2"] {
+        let report = alice.good(&["iperf3", "-c", "bob", "-n", "4M", "--json", direction]);
+        let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+        // It stops counting when the sender has sent, whatever is still on its way.
+        let received = report["end"]["sum_received"]["bytes"].as_u64();
+        assert!(received >= Some(1 << 19), "{direction}: {received:?}");
+    }
 }
 
 #[test]
