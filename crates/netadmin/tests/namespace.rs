@@ -143,6 +143,8 @@ fn what_is_refused_changes_nothing() {
     host.ip(&["address", "add", "10.9.0.1/24", "dev", "wmbusy"]);
     host.ip(&["link", "set", "lo", "up"]);
     host.ip(&["route", "add", "10.8.0.0/16", "dev", "lo"]);
+    // What says "unreachable" for all that has no better route is in nobody's way.
+    host.ip(&["route", "add", "unreachable", "fd00::/8"]);
     let before = host.state();
     let refused = |change: &dyn Fn(&mut wiremesh_netadmin::verbs::Interface)| {
         let mut wanted = tun_request("wm0");
@@ -244,6 +246,19 @@ fn table_without_its_interface_goes_at_the_next_start() {
     assert!(host.nft().contains("wiremesh-wm0"));
     host.start_helper();
     assert_eq!(host.state(), before);
+}
+
+#[test]
+fn file_in_the_place_of_the_socket_stays() {
+    let Some(mut host) = Host::new() else { return };
+    host.kill_helper();
+    std::fs::remove_file(&host.socket).expect("left by the helper");
+    std::fs::write(&host.socket, "precious").expect("ours");
+    let said =
+        host.helper_that_fails(&["--inh-caps", "+net_admin", "--ambient-caps", "+net_admin"]);
+    assert!(said.contains("cannot listen at"), "{said}");
+    let content = std::fs::read_to_string(&host.socket).expect("still there");
+    assert_eq!(content, "precious");
 }
 
 #[test]

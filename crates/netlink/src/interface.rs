@@ -54,8 +54,9 @@ pub fn networks() -> io::Result<Vec<(IpAddr, u8)>> {
         networks.extend(network(&answer, IFADDR_BYTES, &[IFA_LOCAL, IFA_ADDRESS]));
     }
     for answer in ask(GETROUTE, message::DUMP, vec![0; RTMSG_BYTES])? {
-        let local = answer.get(4) == Some(&RT_TABLE_LOCAL);
-        networks.extend(network(&answer, RTMSG_BYTES, &[RTA_DST]).filter(|_| !local));
+        // RTN_UNICAST: not our own addresses, and not what leads nowhere on purpose.
+        let leads_on = answer.get(7) == Some(&1);
+        networks.extend(network(&answer, RTMSG_BYTES, &[RTA_DST]).filter(|_| leads_on));
     }
     networks.retain(|(_, bits)| *bits > 0);
     Ok(networks)
@@ -184,4 +185,3 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
-const RT_TABLE_LOCAL: u8 = 255;

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::process::{self, Pid};
@@ -18,7 +18,7 @@ pub fn listen(path: &Path) -> Result<OwnedFd, String> {
         let address = SocketAddrUnix::new(path)?;
         match net::connect(&socket()?, &address) {
             Ok(()) => return Ok(None),
-            Err(Errno::CONNREFUSED) => rustix::fs::unlink(path)?,
+            Err(Errno::CONNREFUSED) if is_socket(path) => rustix::fs::unlink(path)?,
             Err(Errno::NOENT) => {}
             Err(error) => return Err(error),
         }
@@ -34,6 +34,11 @@ pub fn listen(path: &Path) -> Result<OwnedFd, String> {
         Ok(None) => Err(format!("another helper listens at {}", path.display())),
         Err(error) => Err(format!("cannot listen at {}: {error}", path.display())),
     }
+}
+
+/// Whatever else is there refuses connections too, and is somebody's file.
+fn is_socket(path: &Path) -> bool {
+    rustix::fs::lstat(path).is_ok_and(|there| FileType::from_raw_mode(there.st_mode).is_socket())
 }
 
 fn socket() -> Result<OwnedFd, Errno> {

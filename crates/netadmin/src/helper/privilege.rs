@@ -3,6 +3,7 @@
 //! Owns giving up everything else, for good. A helper that could not give it up does not run.
 
 use rustix::fs::OFlags;
+use rustix::process::{self, DumpableBehavior};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -13,23 +14,22 @@ use std::collections::BTreeMap;
 /// Keeps CAP_NET_ADMIN and no other capability, now and after any exec.
 pub fn drop_all_but_net_admin() -> Result<(), String> {
     let only = CapabilitySet::NET_ADMIN;
-    if rustix::process::geteuid().is_root() || rustix::process::getuid().is_root() {
-        return Err(
-            "this does not run as root: root owns every file, whatever its capabilities\n  \
-             fix: wiremesh install --systemd --dry-run"
-                .to_owned(),
-        );
+    let refuse = |what| {
+        Err(format!(
+            "{what}\n  fix: wiremesh install --systemd --dry-run"
+        ))
+    };
+    if process::geteuid().is_root() || process::getuid().is_root() {
+        return refuse("this does not run as root, who owns every file even without a capability");
     }
     let cannot = |what: &'static str| move |error| format!("cannot {what}: {error}");
     let held = thread::capabilities(None).map_err(cannot("read the capabilities"))?;
     if !held.permitted.contains(only) {
-        return Err(
-            "CAP_NET_ADMIN is missing\n  fix: wiremesh install --systemd --dry-run, \
-             or: setcap cap_net_admin=ep wiremesh-netadmin"
-                .to_owned(),
-        );
+        return refuse("CAP_NET_ADMIN is missing");
     }
     thread::set_no_new_privs(true).map_err(cannot("set no-new-privileges"))?;
+    // Nobody of the same user reads its memory or steers it.
+    process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(cannot("hide"))?;
     // The bounding set gives nothing any more: no exec gains a privilege.
     thread::clear_ambient_capability_set().map_err(cannot("clear the ambient set"))?;
     let sets = CapabilitySets {

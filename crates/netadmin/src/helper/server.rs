@@ -84,10 +84,9 @@ impl Server {
 
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let Ok(socket) = net::accept_with(&self.listener, flags) else {
-            return;
-        };
-        let Ok(peer) = listener::peer(&socket) else {
+        let socket = net::accept_with(&self.listener, flags);
+        let Ok((peer, socket)) = socket.and_then(|socket| Ok((listener::peer(&socket)?, socket)))
+        else {
             return;
         };
         let reason = match peer.allowed {
