@@ -298,6 +298,18 @@ fn the_program_ends_when_it_is_told() -> Outcome {
     place.run(&["ip", "link", "del", &first.name])?;
     gone(&mut first, "the interface was removed")?;
 
+    // In another namespace it lives on, as the container that it was moved to expects.
+    let (mut first, other) = (Interface::ours(&place)?, one_place()?);
+    let there = namespace_of(&other)?;
+    place.run(&["ip", "link", "set", &first.name, "netns", there])?;
+    std::thread::sleep(Duration::from_millis(1_200));
+    ensure(
+        first.running.is_alive(),
+        "it ended when its interface was moved",
+    )?;
+    other.run(&["ip", "link", "del", &first.name])?;
+    gone(&mut first, "the interface was removed elsewhere")?;
+
     let mut first = Interface::ours(&place)?;
     std::fs::remove_file(socket_path(&first.name))?;
     gone(&mut first, "the socket was removed")?;

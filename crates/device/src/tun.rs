@@ -104,6 +104,12 @@ impl Tun {
         })
     }
 
+    /// Whether the device is there still, in whichever network namespace.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        kernel::interface(self.fd.get_ref()).is_ok()
+    }
+
     /// Another handle of the same device: each packet of the host goes to one of them. The device
     /// goes with the last one.
     ///

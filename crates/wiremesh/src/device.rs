@@ -54,6 +54,11 @@ impl Device {
         self.0.name()
     }
 
+    /// Whether the interface is there still, in whichever network namespace.
+    pub fn is_there(&self) -> bool {
+        self.0.is_there()
+    }
+
     /// Another handle of the same interface, for a node that takes the place of another. The
     /// interface goes with the last one. Must be called within a tokio runtime.
     ///

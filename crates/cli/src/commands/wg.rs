@@ -78,8 +78,8 @@ async fn watch(interface: &Mutex<Interface>, server: &Server) {
             tracing::info!("the socket was removed");
             return;
         }
-        if let Err(error) = interface.lock().await.follow_mtu() {
-            tracing::info!(%error, "the interface is gone");
+        if !interface.lock().await.follow() {
+            tracing::info!("the interface is gone");
             return;
         }
     }

@@ -8,7 +8,6 @@ use super::parse::{Change, PeerChange};
 use super::table::{Effect, PEERS_MAX, Settings, Table};
 use super::{Configure, Errno, PublicKey, Refused};
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::time::Duration;
 use wiremesh::{AddPeerError, BindError, Device, IpNet, Node, NodeId, PeerConfig, SecretKey};
@@ -18,6 +17,9 @@ const PEERS_PER_TURN: usize = 32;
 
 /// The smallest MTU that a node starts with; the interface's may be smaller, and is used then.
 const MTU_MIN: u16 = 1280;
+
+/// The MTU that is assumed where the interface cannot be asked.
+const MTU_DEFAULT: u16 = 1420;
 
 /// An interface that `wg` configures.
 #[derive(Debug)]
@@ -43,17 +45,13 @@ impl Interface {
         }
     }
 
-    /// Tells the node what the MTU is now.
-    ///
-    /// # Errors
-    ///
-    /// The interface is gone.
-    pub fn follow_mtu(&self) -> io::Result<()> {
-        let mtu_bytes = self.device.mtu()?;
-        if let Some(node) = &self.node {
+    /// Tells the node what the MTU is now; whether the interface is there still.
+    pub fn follow(&self) -> bool {
+        // In another network namespace it cannot be asked, and keeps what was known.
+        if let (Some(node), Ok(mtu_bytes)) = (&self.node, self.device.mtu()) {
             node.set_device_mtu(mtu_bytes);
         }
-        Ok(())
+        self.device.is_there()
     }
 
     /// Ends the node.
@@ -119,9 +117,9 @@ impl Interface {
 
     /// Starts a node with everything that is set.
     async fn start(&mut self, key: SecretKey) -> Result<(), Refused> {
-        let failed = |error: &dyn fmt::Display| Refused::new(Errno::Invalid, error);
-        let device = self.device.try_clone().map_err(|error| failed(&error))?;
-        let mtu_bytes = self.device.mtu().map_err(|error| failed(&error))?;
+        let device = self.device.try_clone();
+        let device = device.map_err(|error| Refused::new(Errno::Invalid, error))?;
+        let mtu_bytes = self.device.mtu().unwrap_or(MTU_DEFAULT);
         let builder = Node::builder()
             .secret_key(key)
             .port(self.port)
