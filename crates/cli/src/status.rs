@@ -34,6 +34,9 @@ pub struct Status {
     pub addresses: Vec<IpAddr>,
     /// Where its UDP sockets listen.
     pub listen: Vec<SocketAddr>,
+    /// The interface through which the host's programs reach the peers, in `tun` mode.
+    #[serde(default)]
+    pub interface: Option<String>,
     /// Handshakes completed.
     pub handshakes: u64,
     /// Its peers.
@@ -154,6 +157,7 @@ impl Status {
             policy: Some(PolicyForm::new(&status.policy)),
             addresses: status.addresses.clone(),
             listen: status.listen.clone(),
+            interface: status.device.clone(),
             handshakes: status.handshakes,
             peers: status.peers.iter().map(Peer::new).collect(),
             dropped: status
@@ -192,6 +196,9 @@ impl Status {
             "listen",
             &list(self.listen.iter().map(ToString::to_string).collect()),
         );
+        if let Some(interface) = &self.interface {
+            line("interface", interface);
+        }
         let up = units::span(Duration::from_secs(self.uptime_seconds));
         line(
             "up",
@@ -415,6 +422,7 @@ pub(crate) mod tests {
             policy: Some(PolicyForm::new(&wiremesh::Policy::default())),
             addresses: vec!["fd77:6d00::1".parse().expect("an address")],
             listen: vec!["[::]:51820".parse().expect("an address")],
+            interface: Some("wm0".into()),
             handshakes: 1,
             peers: vec![Peer {
                 node_id: "PEER".into(),
@@ -473,6 +481,7 @@ pub(crate) mod tests {
             "3.0 s ago",
             "2.0 KiB",
             "laptop: no endpoint is known",
+            "interface wm0",
             "policy    minimum L2, stage both",
             "laptop  waiting",
             "laptop: no data flows, waiting for 1 m 05 s: it answers no control message\n",

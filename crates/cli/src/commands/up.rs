@@ -80,6 +80,9 @@ fn announce(node: &Node, config: &Config) {
     for address in node.listen_addresses() {
         say::note(format!("listen   {address}"));
     }
+    if let Some(interface) = node.status().device {
+        say::note(format!("device   {interface}"));
+    }
     say::note(format!("ticket   {ticket}"));
     let admission = match config.admission {
         config::Admission::AllowList => "only the peers of the configuration may connect",
