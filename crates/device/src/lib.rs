@@ -39,6 +39,9 @@ mod kernel;
 mod tun;
 mod vnet;
 
+#[cfg(test)]
+mod properties;
+
 pub use arrival::{Arrival, Segment, Segments};
 pub use departures::{Departures, Flushed};
 pub use error::TunError;
