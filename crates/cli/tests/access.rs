@@ -4,12 +4,18 @@
 
 #[path = "support/home.rs"]
 mod home;
+#[path = "support/socks_socket.rs"]
+mod socks_socket;
 
 use home::{Home, Running, field, free_port};
+use socks_socket::SocksSocket;
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+use wiremesh::{default_transport, quinn};
+use wiremesh_quic::{Provider, at_least_assumed};
 
 /// No answer takes this long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,6 +48,12 @@ impl Network {
             client,
             server_id,
         }
+    }
+
+    /// The server's address inside the tunnel.
+    fn overlay(&self) -> std::net::IpAddr {
+        let id = self.server_id.parse().expect("a node id");
+        wiremesh::address::overlay_address(&id).into()
     }
 
     /// Starts a command on one side; gives it with what it said before it was ready.
@@ -79,10 +91,10 @@ impl Network {
 fn serve_tcp(f: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     let port = listener.local_addr().expect("an address").port();
-    let f = std::sync::Arc::new(f);
+    let f = Arc::new(f);
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let f = std::sync::Arc::clone(&f);
+            let f = Arc::clone(&f);
             thread::spawn(move || f(stream));
         }
     });
@@ -183,8 +195,9 @@ fn programs_connect_through_the_proxy_and_learn_why_they_cannot() {
     let port = serve_tcp(reverse);
     let _serving = network.serve(&["--listen", &format!("80:127.0.0.1:{port}")]);
     let (mut proxy, address) = network.proxy();
-    let text = network.server.good(&["key", "show", "--key", "key"]);
-    let overlay: std::net::Ipv6Addr = field(&text, "address").parse().expect("an address");
+    let std::net::IpAddr::V6(overlay) = network.overlay() else {
+        panic!("overlay addresses are IPv6");
+    };
     let id: wiremesh::NodeId = network.server_id.parse().expect("a node id");
     let base32 = id.to_base32();
     let long = format!("{base32}.WireMesh.internal");
@@ -285,6 +298,67 @@ fn udp_goes_through_the_proxy_while_its_connection_is_open() {
             "the relay ends with the connection"
         );
     }
+}
+
+/// QUIC without encryption of its own, which is the same to a proxy.
+fn quic() -> Provider {
+    let transport = at_least_assumed(default_transport()).expect("the default");
+    Provider::new([7; 32], transport)
+}
+
+/// A QUIC server on loopback that sends back what comes on a stream.
+fn serve_quic() -> quinn::Endpoint {
+    let config = quic().server_config(&["echo"]).expect("a name");
+    let endpoint = quinn::Endpoint::new(
+        quic().endpoint_config(),
+        Some(config),
+        UdpSocket::bind("127.0.0.1:0").expect("binds"),
+        Arc::new(quinn::TokioRuntime),
+    );
+    let endpoint = endpoint.expect("a runtime");
+    let server = endpoint.clone();
+    tokio::spawn(async move {
+        let connection = server.accept().await.expect("a client").await;
+        let connection = connection.expect("a connection");
+        while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+            let data = recv.read_to_end(10_000_000).await.expect("all of it");
+            send.write_all(&data).await.expect("the client reads");
+            send.finish().expect("once");
+        }
+    });
+    endpoint
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quic_client_works_through_the_proxy() {
+    let server = serve_quic();
+    let port = server.local_addr().expect("an address").port();
+    let network = Network::new();
+    let _serving = network.serve(&["--listen-udp", &format!("443:127.0.0.1:{port}")]);
+    let (_proxy, address) = network.proxy();
+    let (_control, code, relay) = ask(address, 3, &[1, 0, 0, 0, 0], 0);
+    assert_eq!(code, 0);
+    let client = quinn::Endpoint::new_with_abstract_socket(
+        quic().endpoint_config(),
+        None,
+        SocksSocket::new(relay).await,
+        Arc::new(quinn::TokioRuntime),
+    );
+    let to = SocketAddr::new(network.overlay(), 443);
+    let config = quic().client_config(&["echo"]).expect("a name");
+    let client = client.expect("a runtime");
+    let exchanged = async {
+        let connecting = client.connect_with(config, to, "server");
+        let connection = connecting.expect("an address").await.expect("connects");
+        let (mut send, mut recv) = connection.open_bi().await.expect("open");
+        let data = bytes(250_000);
+        send.write_all(&data).await.expect("the server reads");
+        send.finish().expect("once");
+        let back = recv.read_to_end(data.len()).await.expect("an answer");
+        assert!(back == data, "{} bytes came back", back.len());
+    };
+    let in_time = tokio::time::timeout(PATIENCE, exchanged).await;
+    in_time.expect("QUIC goes through");
 }
 
 #[test]
