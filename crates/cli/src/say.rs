@@ -68,7 +68,7 @@ pub fn qr_code(ticket: &str, wanted: bool) {
 ///
 /// # Errors
 ///
-/// As [`print`].
+/// As [`print()`].
 pub fn print_code(code: &str) -> Result<(), Failure> {
     if !io::stdout().is_terminal() {
         return print(format!("{code}\n"));
