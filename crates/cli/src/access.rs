@@ -8,6 +8,7 @@ pub mod spec;
 
 use crate::commands::{ping, up};
 use crate::config::{self, Config};
+use crate::control::Client;
 use crate::failure::Failure;
 use crate::node::{self, Signal};
 use crate::{log, say};
@@ -57,7 +58,10 @@ impl Access {
             say::warn(warning);
         }
         log::start(config.log);
-        let node = node::from_config(&config).await?;
+        let node = match node::from_config(&config).await {
+            Ok(node) => node,
+            Err(failure) => return Err(explain(failure, &config).await),
+        };
         let tcp = Tcp::new(&node).map_err(|error| Failure::runtime(error.to_string()))?;
         Ok(Self {
             node,
@@ -118,6 +122,17 @@ impl Access {
             }
             tokio::time::sleep(RESOLVE_EVERY).await;
         }
+    }
+}
+
+/// Two nodes with one key and one state directory get into each other's way.
+async fn explain(failure: Failure, config: &Config) -> Failure {
+    match Client::try_connect(&config.control_socket).await {
+        Ok(Some(_)) => failure.fix(
+            "a node runs already (wiremesh up) and this would be another one: stop that one; or \
+             give this one a key, a state-dir and a port of its own, with --config FILE",
+        ),
+        _ => failure,
     }
 }
 
