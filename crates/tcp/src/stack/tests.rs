@@ -165,3 +165,109 @@ fn a_peer_that_never_closes_its_side_is_given_up_after_a_minute() {
         "{took}"
     );
 }
+
+/// A segment from A to B with right checksums, whatever it says.
+fn forge(ports: (u16, u16), numbers: (u32, u32), flags: u8, window: u16, rest: &[u8]) -> Vec<u8> {
+    // A part of `rest` is options, in words of four bytes.
+    let options = (rest.len() / 4).min(10);
+    let mut tcp = Vec::new();
+    tcp.extend(ports.0.to_be_bytes());
+    tcp.extend(ports.1.to_be_bytes());
+    tcp.extend(numbers.0.to_be_bytes());
+    tcp.extend(numbers.1.to_be_bytes());
+    tcp.extend([(5 + options as u8) << 4, flags]);
+    tcp.extend(window.to_be_bytes());
+    tcp.extend([0; 4]);
+    tcp.extend(rest);
+    let len = tcp.len() as u16;
+    let mut pseudo = vec![10, 0, 0, 1, 10, 0, 0, 2, 0, 6];
+    pseudo.extend(len.to_be_bytes());
+    pseudo.extend(&tcp);
+    let sum = checksum(&pseudo);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = vec![
+        0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+    ];
+    packet[2..4].copy_from_slice(&(20 + len).to_be_bytes());
+    let sum = checksum(&packet);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(tcp);
+    packet
+}
+
+/// RFC 1071.
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2);
+    let words =
+        words.map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |b| u32::from(*b)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xFFFF {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+proptest::proptest! {
+    /// A peer that forges segments of its own connection hurts nothing but that connection.
+    #[test]
+    fn whatever_a_peer_sends_the_others_go_on(
+        segments in proptest::collection::vec(
+            (
+                -3_000i32..3_000,
+                -3_000i32..3_000,
+                proptest::prelude::any::<u8>(),
+                proptest::prelude::any::<u16>(),
+                proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+                proptest::prelude::any::<bool>(),
+            ),
+            1..60,
+        ),
+    ) {
+        let mut network = Network::new(|_, _| false);
+        let ends = network.connect();
+        let flow = network.stacks[0].held(ends[0]).flow;
+        let ports = (flow.local.port(), flow.remote.port());
+        // What A said last tells where the window is.
+        let _ = network.stacks[0].held(ends[0]).socket().send_slice(b"hello");
+        network.stacks[0].enqueue(ends[0]);
+        network.stacks[0].turn(network.now);
+        let said = network.stacks[0].outgoing.iter_from(0).last().expect("data").to_vec();
+        let number = |at: usize| said[at..].first_chunk().map_or(0, |b| u32::from_be_bytes(*b));
+        let (seq, ack) = (number(24), number(28));
+        let forged = forge(ports, (seq, ack), 16, 1_000, b"\x01\x01\x01\x01abc");
+        network.stacks[1].ingest(&forged, network.now);
+        let mut buffer = [0; 10];
+        let read = network.stacks[1].held(ends[1]).socket().recv_slice(&mut buffer);
+        proptest::prop_assert_eq!((read, &buffer[..3]), (Ok(3), &b"abc"[..]), "it takes them");
+        for (seq_by, ack_by, flags, window, rest, answers) in segments {
+            let numbers = (seq.wrapping_add_signed(seq_by), ack.wrapping_add_signed(ack_by));
+            // Most without SYN and RST, which end it.
+            let flags = if window % 8 == 0 { flags } else { flags & !6 | 16 };
+            let stack = &mut network.stacks[1];
+            stack.ingest(&forge(ports, numbers, flags, window, &rest), network.now);
+            if answers {
+                let socket = stack.held(ends[1]).socket();
+                let _ = socket.recv_slice(&mut [0; 50]);
+                let _ = socket.send_slice(&[1; 50]);
+                stack.enqueue(ends[1]);
+            }
+            stack.turn(network.now);
+            stack.outgoing.clear();
+            network.now += Duration::from_millis(u64::from(window % 64));
+        }
+        let broken = network.stacks[1].held(ends[1]).failure;
+        proptest::prop_assert_ne!(broken, Some(ErrorKind::ConnectionAborted), "smoltcp panicked");
+        network.stacks[1].release(ends[1]);
+        let mut turns = 0;
+        while network.stacks[1].turn(network.now) == Some(Duration::ZERO) {
+            network.stacks[1].outgoing.clear();
+            turns += 1;
+            proptest::prop_assert!(turns < 1_000, "it comes to rest");
+        }
+        network.stacks[1].outgoing.clear();
+        network.stacks[0] = Stack::new(TcpConfig::default(), MTU_BYTES, 77);
+        network.stacks[1].unlisten(80);
+        let ends = network.connect();
+        network.transfer(ends, 20_000);
+    }
+}
