@@ -28,6 +28,10 @@ const SCENARIOS: &[Scenario] = &[
         the_program_ends_when_it_is_told,
     ),
     (
+        "a_dead_programs_socket_is_taken_over",
+        a_dead_programs_socket_is_taken_over,
+    ),
+    (
         "ping_and_tcp_with_wireguard_go",
         ping_and_tcp_with_wireguard_go,
     ),
@@ -130,9 +134,10 @@ impl Interface {
     }
 
     /// `wg` with the interface as its second word.
-    fn wg(&self, verb: &str, words: &[&str]) -> Outcome<String> {
+    fn wg(&self, verb: &str, words: &str) -> Outcome<String> {
+        let words: Vec<&str> = words.split_whitespace().collect();
         self.place
-            .run(&[&["wg", verb, self.name.as_str()], words].concat())
+            .run(&[&["wg", verb, self.name.as_str()], words.as_slice()].concat())
             .or_else(|stop| match stop {
                 Stop::Failed(why) => fail(format!("{why}\n{}", self.running.log_text())),
                 skipped => Err(skipped),
@@ -141,12 +146,12 @@ impl Interface {
 
     fn setconf(&self, text: &str) -> Outcome {
         let file = private_file(text)?;
-        self.wg("setconf", &[&file]).map(drop)
+        self.wg("setconf", &file).map(drop)
     }
 
     /// The words of a field of `wg show IFNAME FIELD`, in order.
     fn field(&self, field: &str) -> Outcome<Vec<String>> {
-        let text = self.wg("show", &[field])?;
+        let text = self.wg("show", field)?;
         Ok(text.split_whitespace().map(str::to_owned).collect())
     }
 
@@ -181,6 +186,13 @@ fn one_place() -> Outcome<Place> {
     Ok(Place::Namespace(Arc::new(Namespace::new()?)))
 }
 
+fn contains(shown: &str, parts: &[&str]) -> Outcome {
+    parts.iter().try_for_each(|part| {
+        let there = shown.contains(part);
+        ensure(there, format!("{part:?} is missing in {shown}"))
+    })
+}
+
 fn same<T: PartialEq + std::fmt::Debug>(seen: T, expected: T) -> Outcome {
     ensure(seen == expected, format!("{seen:?}, expected {expected:?}"))
 }
@@ -198,70 +210,48 @@ fn wg_shows_what_wg_set() -> Outcome {
     );
     // Peers may come before the key, and keys may be such as nobody can have.
     let strange = "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    ours.wg("set", &["peer", strange, "allowed-ips", "10.9.0.0/16"])?;
+    ours.wg("set", &format!("peer {strange} allowed-ips 10.9.0.0/16"))?;
     let secret = private_file(&own.secret)?;
     let shared = private_file(&psk)?;
-    ours.wg(
-        "set",
-        &[
-            "private-key",
-            &secret,
-            "listen-port",
-            "5555",
-            "fwmark",
-            "0x123",
-        ],
-    )?;
-    ours.wg(
-        "set",
-        &[
-            "peer",
-            &a.public,
-            "preshared-key",
-            &shared,
-            "endpoint",
-            "192.0.2.9:7",
-            "persistent-keepalive",
-            "25",
-            "allowed-ips",
-            "10.0.0.1/32,0.0.0.0/0,fd00::/8",
-        ],
-    )?;
-    ours.wg("set", &["peer", &b.public, "allowed-ips", "10.0.0.1/32"])?;
+    let interface = format!("private-key {secret} listen-port 5555 fwmark 0x123");
+    ours.wg("set", &interface)?;
+    let peer = format!(
+        "peer {} preshared-key {shared} endpoint 192.0.2.9:7 persistent-keepalive 25 \
+         allowed-ips 10.0.0.1/32,0.0.0.0/0,fd00::/8",
+        a.public
+    );
+    ours.wg("set", &peer)?;
+    ours.wg("set", &format!("peer {} allowed-ips 10.0.0.1/32", b.public))?;
     same(ours.field("public-key")?, vec![own.public.clone()])?;
     same(ours.field("private-key")?, vec![own.secret.clone()])?;
     same(ours.field("listen-port")?, vec!["5555".to_owned()])?;
     same(ours.field("fwmark")?, vec!["0x123".to_owned()])?;
-    let shown = ours.wg("show", &[])?;
-    for part in [
+    let shown = ours.wg("show", "")?;
+    let parts = [
         "endpoint: 192.0.2.9:7",
         "allowed ips: 10.0.0.1/32",
         "preshared key: (hidden)",
         "persistent keepalive: every 25 seconds",
         strange,
-    ] {
-        ensure(
-            shown.contains(part),
-            format!("{part:?} is missing in {shown}"),
-        )?;
-    }
+    ];
+    contains(&shown, &parts)?;
     ensure(
         shown.matches("10.0.0.1/32").count() == 1,
         "a prefix moves to the last peer that it was given to",
     )?;
     // What is shown as a configuration is taken as one, and then shown again.
-    let text = ours.wg("showconf", &[])?;
+    let text = ours.wg("showconf", "")?;
     ours.setconf(&text)?;
-    same(ours.wg("showconf", &[])?, text.clone())?;
-    ours.wg("syncconf", &[&private_file(&text)?])?;
-    same(ours.wg("showconf", &[])?, text)?;
+    same(ours.wg("showconf", "")?, text.clone())?;
+    ours.wg("syncconf", &private_file(&text)?)?;
+    same(ours.wg("showconf", "")?, text)?;
     ours.wg(
         "set",
-        &["peer", &a.public, "remove", "peer", strange, "remove"],
+        &format!("peer {} remove peer {strange} remove", a.public),
     )?;
     same(ours.field("peers")?, vec![b.public.clone()])?;
     // A change that is refused changes nothing.
-    let before = ours.wg("showconf", &[])?;
+    let before = ours.wg("showconf", "")?;
     let nonsense = [
         ("listen_port", "1".to_owned()),
         ("colour", "red".to_owned()),
@@ -270,20 +260,11 @@ fn wg_shows_what_wg_set() -> Outcome {
         uapi::set(&ours.name, &nonsense).is_err(),
         "nonsense was taken",
     )?;
-    same(ours.wg("showconf", &[])?, before)
+    same(ours.wg("showconf", "")?, before)
 }
 
 fn the_program_ends_when_it_is_told() -> Outcome {
     let place = one_place()?;
-    let gone = |interface: &mut Interface, why: &str| -> Outcome {
-        wait_for(why, Duration::from_secs(5), || {
-            (!interface.running.is_alive()).then_some(())
-        })?;
-        let path = socket_path(&interface.name);
-        ensure(!path.exists(), format!("{why}: {} stays", path.display()))?;
-        let left = place.succeeds(10, &["ip", "link", "show", &interface.name]);
-        ensure(!left, format!("{why}: the interface stays"))
-    };
     let mut first = Interface::ours(&place)?;
     let program = programs::wiremesh()?.to_string_lossy().into_owned();
     let second = place.command(20, &[&program, "wg", &first.name]).output()?;
@@ -292,7 +273,7 @@ fn the_program_ends_when_it_is_told() -> Outcome {
         "a second program took the same name",
     )?;
     ensure(
-        first.wg("show", &[]).is_ok(),
+        first.wg("show", "").is_ok(),
         "the second program broke the first",
     )?;
     place.run(&["ip", "link", "del", &first.name])?;
@@ -312,9 +293,24 @@ fn the_program_ends_when_it_is_told() -> Outcome {
 
     let mut first = Interface::ours(&place)?;
     std::fs::remove_file(socket_path(&first.name))?;
-    gone(&mut first, "the socket was removed")?;
+    gone(&mut first, "the socket was removed")
+}
 
-    // Killed with its socket left behind: the next one takes it over.
+/// Checks that nothing of an interface is left.
+fn gone(interface: &mut Interface, why: &str) -> Outcome {
+    wait_for(why, Duration::from_secs(5), || {
+        (!interface.running.is_alive()).then_some(())
+    })?;
+    let path = socket_path(&interface.name);
+    ensure(!path.exists(), format!("{why}: {} stays", path.display()))?;
+    let show = ["ip", "link", "show", &interface.name];
+    let left = interface.place.succeeds(10, &show);
+    ensure(!left, format!("{why}: the interface stays"))
+}
+
+fn a_dead_programs_socket_is_taken_over() -> Outcome {
+    let place = one_place()?;
+    let program = programs::wiremesh()?.to_string_lossy().into_owned();
     let first = Interface::ours(&place)?;
     let name = first.name.clone();
     let pids = run_words(&["ip", "netns", "pids", namespace_of(&place)?])?;
@@ -418,14 +414,17 @@ fn ping_and_tcp_with_wireguard_go() -> Outcome {
     )?;
 
     // Everything of an interface can change under the same TUN.
-    ours.wg("set", &["listen-port", "5003"])?;
+    ours.wg("set", "listen-port 5003")?;
     ensure(pings(&here, "10.7.0.2"), "no ping after the port changed")?;
     let fresh = KeyPair::generate()?;
-    ours.wg("set", &["private-key", &private_file(&fresh.secret)?])?;
+    ours.wg(
+        "set",
+        &format!("private-key {}", private_file(&fresh.secret)?),
+    )?;
     ensure(!pings(&here, "10.7.0.2"), "the old key still works")?;
     theirs.setconf(&conf(&b, 5002, &fresh, &psk, "AllowedIPs = 10.7.0.0/24"))?;
     ensure(pings(&here, "10.7.0.2"), "no ping with the new key")?;
-    ours.wg("set", &["peer", &b.public, "remove"])?;
+    ours.wg("set", &format!("peer {} remove", b.public))?;
     ensure(
         !pings(&here, "10.7.0.2"),
         "a peer that was removed is reached",
@@ -516,85 +515,52 @@ fn check_tun_mode(
     peer: &KeyPair,
     running: &Running,
 ) -> Outcome {
-    let wg = |words: &[&str]| -> Outcome<String> {
+    let wg = |verb: &str, words: &str| -> Outcome<String> {
         let pid = std::fs::read_to_string(folder.join("pid"))?;
-        here.run(&[&["nsenter", "-m", "-t", pid.trim(), "wg"], words].concat())
+        let line = format!("nsenter -m -t {} wg {verb} {name} {words}", pid.trim());
+        here.run(&line.split_whitespace().collect::<Vec<_>>())
     };
     let log = || running.log_text();
-    wait_for("wg show", Duration::from_secs(10), || {
-        wg(&["show", name]).ok()
-    })
-    .or_else(|_| fail(format!("wg shows nothing: {}", log())))?;
-    let shown = wg(&["show", name])?;
-    for part in [
+    wait_for("wg show", Duration::from_secs(10), || wg("show", "").ok())
+        .or_else(|_| fail(format!("wg shows nothing: {}", log())))?;
+    let parts = [
         "listening port: 5001",
         "preshared key: (hidden)",
         "10.7.0.2/32",
         "192.0.2.2:5002",
-    ] {
-        ensure(
-            shown.contains(part),
-            format!("{part:?} is missing in {shown}"),
-        )?;
-    }
+    ];
+    contains(&wg("show", "")?, &parts)?;
     ensure(pings(here, "10.7.0.2"), format!("no ping: {}", log()))?;
-    let seen = wg(&["show", name, "latest-handshakes"])?;
+    let seen = wg("show", "latest-handshakes")?;
     ensure(!seen.trim().ends_with("\t0"), "no handshake is shown")?;
 
-    wg(&[
+    let peer = format!("peer {}", peer.public);
+    wg(
         "set",
-        name,
-        "listen-port",
-        "5009",
-        "peer",
-        &peer.public,
-        "persistent-keepalive",
-        "5",
-    ])?;
-    ensure(pings(here, "10.7.0.2"), "no ping after the port changed")?;
-    let shown = wg(&["show", name])?;
-    ensure(
-        shown.contains("listening port: 5009") && shown.contains("every 5 seconds"),
-        shown,
+        &format!("listen-port 5009 {peer} persistent-keepalive 5"),
     )?;
-    wg(&[
-        "set",
-        name,
-        "peer",
-        &peer.public,
-        "allowed-ips",
-        "10.8.0.0/24",
-    ])?;
+    ensure(pings(here, "10.7.0.2"), "no ping after the port changed")?;
+    contains(
+        &wg("show", "")?,
+        &["listening port: 5009", "every 5 seconds"],
+    )?;
+    wg("set", &format!("{peer} allowed-ips 10.8.0.0/24"))?;
     ensure(!pings(here, "10.7.0.2"), "its address was taken away")?;
-    wg(&[
-        "set",
-        name,
-        "peer",
-        &peer.public,
-        "allowed-ips",
-        "10.7.0.2/32",
-    ])?;
+    wg("set", &format!("{peer} allowed-ips 10.7.0.2/32"))?;
     ensure(pings(here, "10.7.0.2"), "its address was given back")?;
 
-    let before = wg(&["showconf", name])?;
+    let before = wg("showconf", "")?;
     let other = private_file(&KeyPair::generate()?.secret)?;
-    let refused = wg(&["set", name, "private-key", &other, "listen-port", "5010"]);
+    let refused = wg("set", &format!("private-key {other} listen-port 5010"));
     ensure(refused.is_err(), "the key of a running node was changed")?;
-    ensure(
-        log().contains("cannot be changed"),
-        format!("the log says: {}", log()),
-    )?;
-    let refused = wg(&["set", name, "fwmark", "7"]);
+    contains(&log(), &["cannot be changed"])?;
+    let refused = wg("set", "fwmark 7");
     ensure(refused.is_err(), "an ordinary user marked datagrams")?;
-    ensure(
-        log().contains("CAP_NET_ADMIN"),
-        format!("the log says: {}", log()),
-    )?;
-    same(wg(&["showconf", name])?, before.clone())?;
+    contains(&log(), &["CAP_NET_ADMIN"])?;
+    same(wg("showconf", "")?, before.clone())?;
     // What `wg` shows it takes again.
-    let file = private_file(&before)?;
-    wg(&["setconf", name, &file])?;
-    same(wg(&["showconf", name])?, before)?;
+    wg("setconf", &private_file(&before)?)?;
+    same(wg("showconf", "")?, before)?;
     ensure(pings(here, "10.7.0.2"), "no ping after setconf")
 }
 
@@ -696,7 +662,7 @@ fn many_peers_take_seconds() -> Outcome {
     }
     let file = private_file(&text)?;
     let start = Instant::now();
-    ours.wg("setconf", &[&file])?;
+    ours.wg("setconf", &file)?;
     let took = start.elapsed();
     let start = Instant::now();
     let shown = ours.field("peers")?.len();
@@ -707,7 +673,7 @@ fn many_peers_take_seconds() -> Outcome {
     );
     same(shown, count as usize)?;
     let start = Instant::now();
-    ours.wg("set", &["listen-port", "5099"])?;
+    ours.wg("set", "listen-port 5099")?;
     let one = start.elapsed();
     ensure(
         one < Duration::from_secs(1),
