@@ -90,6 +90,9 @@ impl Tun {
             kernel::set_header_len(&fd, vnet::LEN as c_int).map_err(os)?;
             offloads.udp = kernel::set_offload(&fd, TCP_OFFLOADS | UDP_OFFLOADS).is_ok();
             offloads.tcp = offloads.udp || kernel::set_offload(&fd, TCP_OFFLOADS).is_ok();
+        } else {
+            // Without the header we could not know what is left to us.
+            kernel::set_offload(&fd, 0).map_err(os)?;
         }
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(TunError::NoRuntime);

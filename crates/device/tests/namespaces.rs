@@ -4,11 +4,14 @@
 //! Needs root, to make the namespaces and the devices in them.
 #![cfg(target_os = "linux")]
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
+use rustix::process::Uid;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_thread_uid};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -67,9 +70,15 @@ impl Host {
     }
 
     fn device(&self, runtime: &Runtime) -> Tun {
+        self.device_by(runtime, || {
+            Tun::create(Some("wm0")).expect("root and /dev/net/tun")
+        })
+    }
+
+    fn device_by(&self, runtime: &Runtime, make: impl FnOnce() -> Tun + Send) -> Tun {
         let tun = self.inside(|| {
             let _guard = runtime.enter();
-            let tun = Tun::create(Some("wm0")).expect("root and /dev/net/tun");
+            let tun = make();
             tun.set_mtu(MTU_BYTES).expect("a good MTU");
             tun.up().expect("up");
             assert_eq!((tun.name(), tun.mtu().expect("there")), ("wm0", MTU_BYTES));
@@ -161,7 +170,7 @@ async fn carry(tuns: &[Tun; 2], mut end: oneshot::Receiver<()>) -> [Carried; 2] 
             result = tuns[1].readable() => result.expect("running"),
         }
         for (from, to) in [(0, 1), (1, 0)] {
-            for _ in 0..8 {
+            for _ in 0..32 {
                 if tuns[from].try_recv(&mut arrival).is_err() {
                     break;
                 }
@@ -209,6 +218,7 @@ fn pattern(seed: u32) -> Vec<u8> {
 /// Sends one pattern and wants the other, at the same time.
 fn exchange(stream: TcpStream, sends: u32, wants: u32) {
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
     thread::scope(|scope| {
         scope.spawn(|| (&stream).write_all(&pattern(sends)).expect("connected"));
         let mut got = vec![0; BYTES];
@@ -251,6 +261,47 @@ fn tcp_passes_in_super_packets_both_ways() {
         }
     }
     assert_eq!([hosts[0].errors(), hosts[1].errors()], [0, 0]);
+}
+
+#[test]
+fn device_without_offloads_takes_packets_one_by_one() {
+    let Some(hosts) = Host::pair() else { return };
+    let runtime = runtime();
+    let plain = || Tun::from_fd(plain_device("wm0")).expect("a TUN device");
+    let tuns = [
+        hosts[0].device(&runtime),
+        hosts[1].device_by(&runtime, plain),
+    ];
+    assert_eq!(tuns[1].offloads(), Offloads::default());
+    let before = [0, 1].map(|at| hosts[at].received());
+    let carried = beside(&runtime, &tuns, || tcp_both_ways(&hosts, hosts[1].ipv6()));
+    let got = [0, 1].map(|at| hosts[at].received() - before[at]);
+    eprintln!("{carried:?}; the hosts got {got:?}");
+    assert_eq!(carried[0].packets, got[1]);
+    assert!(
+        carried[0].packets > 3 * carried[0].reads,
+        "not cut from super-packets"
+    );
+    assert_eq!(carried[1].packets, carried[1].reads);
+    assert!(
+        carried[1].packets > 3 * got[0],
+        "not joined to super-packets"
+    );
+    assert_eq!([hosts[0].errors(), hosts[1].errors()], [0, 0]);
+}
+
+/// The descriptor of a device as older programs make it: no header, no super-packets.
+fn plain_device(name: &str) -> OwnedFd {
+    const TUNSETIFF: Opcode = opcode::write::<i32>(b'T', 202);
+    let file = File::options().read(true).write(true).open("/dev/net/tun");
+    let file = file.expect("root and /dev/net/tun");
+    // `struct ifreq`: 16 bytes of name, then the flags: IFF_TUN and IFF_NO_PI.
+    let mut request = [0u8; 40];
+    request[..name.len()].copy_from_slice(name.as_bytes());
+    request[16..18].copy_from_slice(&0x1001u16.to_ne_bytes());
+    // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which has at most 40 bytes.
+    unsafe { ioctl(&file, Updater::<TUNSETIFF, _>::new(&mut request)).expect("root") };
+    file.into()
 }
 
 #[test]
@@ -346,6 +397,7 @@ fn device_that_cannot_be_had_is_refused_with_the_reason() {
             assert!(matches!(refused, TunError::NameTaken), "{taken}: {refused}");
         }
         drop(tun);
+        assert!(matches!(Tun::create(Some("a/b")), Err(TunError::BadName)));
         let tun = Tun::create(None).expect("a name of the kernel's");
         assert!(tun.name().starts_with("tun"), "{}", tun.name());
         // A device that is down takes nothing.
@@ -353,5 +405,15 @@ fn device_that_cannot_be_had_is_refused_with_the_reason() {
         departures.push(&[0x45; 40]);
         let flushed = departures.flush(&tun);
         assert_eq!((flushed.written, flushed.dropped), (0, 1));
+    });
+    // As udev does on ordinary systems.
+    let everyone = std::fs::Permissions::from_mode(0o666);
+    std::fs::set_permissions("/dev/net/tun", everyone).expect("the TUN driver");
+    host.inside(|| {
+        let _guard = runtime.enter();
+        // This thread only; its capabilities go with it.
+        set_thread_uid(Uid::from_raw(65_534)).expect("root");
+        let refused = Tun::create(Some("wm0")).expect_err("an ordinary user");
+        assert!(matches!(refused, TunError::NotPermitted), "{refused}");
     });
 }
