@@ -1,6 +1,6 @@
 //! TCP inside the tunnel without root and without an interface: a TCP in user space.
 //!
-//! [`Tcp`] claims TCP of a [`Node`](wiremesh::Node) and gives [`TcpStream`] and [`TcpListener`] on
+//! [`Tcp`] claims TCP of a [`Node`] and gives [`TcpStream`] and [`TcpListener`] on
 //! the node's addresses. The other end may be any TCP: this one, or the kernel of a stock WireGuard
 //! peer. Between two of our own nodes `Node::connect` is the better choice: many streams, no
 //! head-of-line blocking, faster recovery.
