@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wiremesh_interop::keys::{KeyPair, generate_psk};
+use wiremesh_interop::keys::{KeyPair, generate_psk, overlay_address};
 use wiremesh_interop::netns::{Namespace, clean_up_after_dead_runs, unique_name};
 use wiremesh_interop::outcome::{Outcome, Stop, ensure, fail, skip, wait_for};
 use wiremesh_interop::place::Place;
@@ -43,6 +43,7 @@ const SCENARIOS: &[Scenario] = &[
         "wg_quick_brings_it_up_and_down",
         wg_quick_brings_it_up_and_down,
     ),
+    ("an_exported_client_joins", an_exported_client_joins),
     ("many_peers_take_seconds", many_peers_take_seconds),
 ];
 
@@ -632,6 +633,66 @@ fn wg_quick_brings_it_up_and_down() -> Outcome {
     ensure(!failed.status.success(), "lo is no interface to be made")?;
     let said = text_of(&failed);
     ensure(said.contains("cannot be made"), format!("it said: {said}"))
+}
+
+/// Our node without root; the client by `wg-quick` and wireguard-go, and then by `wiremesh import`.
+fn an_exported_client_joins() -> Outcome {
+    if find_program("wg-quick").is_none() {
+        return skip("no wg-quick; apt-get install -y wireguard-tools");
+    }
+    let (here, there) = two_places()?;
+    let folder = scratch_file("export")?;
+    std::fs::create_dir_all(&folder)?;
+    let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let own = KeyPair::generate()?;
+    std::fs::rename(private_file(&own.secret)?, file("key"))?;
+    let config = "[node]\nkey = \"key\"\nlisten = [\"0.0.0.0:5001\"]\nstate-dir = \"state\"\n\
+                  control-socket = \"control.sock\"\n";
+    std::fs::write(file("config.toml"), config)?;
+    let program = programs::wiremesh()?.to_string_lossy().into_owned();
+    let name = unique_name();
+    let (ours, theirs) = (file("config.toml"), file(&format!("{name}.conf")));
+    let export = format!(
+        "{program} export --config {ours} --peer phone --endpoint 192.0.2.1:5001 --output {theirs}"
+    );
+    here.run(&export.split(' ').collect::<Vec<_>>())?;
+    let up = |place: &Place, config: &str, socket: &str| -> Outcome<Running> {
+        let Some(mut command) = place.daemon(&program, &["up", "--config", config]) else {
+            return fail("it is in a namespace");
+        };
+        command
+            .env("XDG_RUNTIME_DIR", &folder)
+            .env("XDG_STATE_HOME", &folder);
+        let running = Running::start(&mut command, &scratch_file("log")?)?;
+        wait_for("our node", Duration::from_secs(10), || {
+            Path::new(socket).exists().then_some(())
+        })
+        .or_else(|_| fail(running.log_text()))?;
+        Ok(running)
+    };
+    let node = up(&here, &ours, &file("control.sock"))?;
+    let address = overlay_address(&own.public)?.to_string();
+    there.run(&["wg-quick", "up", &theirs])?;
+    let reached = pings(&there, &address);
+    there.run(&["wg-quick", "down", &theirs])?;
+    ensure(
+        reached,
+        format!("the client does not join: {}", node.log_text()),
+    )?;
+
+    there.run(&[&program, "import", &theirs, "--into", &file("imported")])?;
+    let client = up(
+        &there,
+        &file("imported/config.toml"),
+        &file("wiremesh/control.sock"),
+    )?;
+    let socket = file("wiremesh/control.sock");
+    let words = ["ping", "-c", "1", &address, "--socket", &socket];
+    let reached = there.succeeds(20, &[&[program.as_str()], &words[..]].concat());
+    ensure(
+        reached,
+        format!("what was imported does not join: {}", client.log_text()),
+    )
 }
 
 fn link_named(folder: &Path, name: &str) -> Outcome<PathBuf> {
