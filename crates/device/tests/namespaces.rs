@@ -9,7 +9,7 @@ use rustix::process::Uid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_thread_uid};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use wiremesh_device::{Arrival, Departures, Offloads, Tun, TunError};
 use wiremesh_udp::{RecvBatch, Transmit, UdpSockets};
+use wiremesh_wire::ip::Checksum;
 
 const MTU_BYTES: u16 = 1420;
 const BYTES: usize = 8 << 20;
@@ -283,6 +284,83 @@ fn device_without_offloads_takes_packets_one_by_one() {
     // How many follow each other is a matter of timing, with data and its answers both ways.
     assert!(carried[1].packets > got[0], "nothing was joined");
     assert_eq!([hosts[0].errors(), hosts[1].errors()], [0, 0]);
+}
+
+/// The kernel cuts what we have joined when it sends it on to a device without offloads: it has to
+/// find what it needs for that, the sum of the pseudo header too.
+#[test]
+fn kernel_cuts_what_was_joined_into_what_it_was() {
+    let Some([host, _other]) = Host::pair() else {
+        return;
+    };
+    let runtime = runtime();
+    let tun = host.device(&runtime);
+    let plain = host.inside(|| {
+        let _guard = runtime.enter();
+        let plain = Tun::from_fd(plain_device("wm1")).expect("a TUN device");
+        plain.up().expect("up");
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").expect("root");
+        plain
+    });
+    host.ip(&["route", "add", "fd00:77::/64", "dev", "wm1"]);
+    for is_udp in [false, true] {
+        let sent: Vec<_> = (0..10).map(|number| packet(is_udp, number)).collect();
+        let mut departures = Departures::new(tun.offloads());
+        sent.iter().for_each(|packet| departures.push(packet));
+        let before = host.received();
+        assert_eq!(departures.flush(&tun).written, sent.len());
+        if !is_udp || tun.offloads().udp {
+            assert_eq!(host.received() - before, 1, "not one super-packet");
+        }
+        let mut arrival = Arrival::default();
+        for mut expected in sent {
+            expected[7] -= 1;
+            let got = runtime.block_on(async {
+                loop {
+                    let ready = tokio::time::timeout(PATIENCE, plain.readable()).await;
+                    ready.expect("in time").expect("running");
+                    // Among it are packets of the host's own.
+                    if plain.try_recv(&mut arrival).is_ok() {
+                        let segment = arrival.segments().next().expect("a packet");
+                        if segment.header()[8..40] == expected[8..40] {
+                            break segment.header().to_vec();
+                        }
+                    }
+                }
+            });
+            assert_eq!(got, expected, "UDP: {is_udp}");
+        }
+    }
+}
+
+/// A packet of a flow from behind one device to behind another.
+fn packet(is_udp: bool, number: u32) -> Vec<u8> {
+    const PAYLOAD: [u8; 1000] = [7; 1000];
+    let mut transport = if is_udp {
+        [&[1, 2, 3, 4], &1008u16.to_be_bytes()[..], &[0, 0]].concat()
+    } else {
+        let sequence = (number * 1000).to_be_bytes();
+        let rest = [0, 0, 0, 9, 0x50, 0x10, 1, 1, 0, 0, 0, 0];
+        [&[1, 2, 3, 4], &sequence[..], &rest].concat()
+    };
+    let protocol = if is_udp { 17 } else { 6 };
+    let len = (transport.len() + PAYLOAD.len()) as u16;
+    let [high, low] = len.to_be_bytes();
+    let mut packet = vec![0x60, 0, 0, 0, high, low, protocol, 64];
+    for network in ["fd00:99::9", "fd00:77::9"] {
+        let address: Ipv6Addr = network.parse().expect("an address");
+        packet.extend(address.octets());
+    }
+    let sum = Checksum::new()
+        .add_bytes(&packet[8..])
+        .add_u16(protocol.into())
+        .add_u16(len);
+    let sum = sum.add_bytes(&transport).add_bytes(&PAYLOAD).finish();
+    let at = if is_udp { 6 } else { 16 };
+    transport[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(transport);
+    packet.extend(PAYLOAD);
+    packet
 }
 
 /// The descriptor of a device as older programs make it: no header, no super-packets.
