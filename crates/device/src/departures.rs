@@ -5,15 +5,17 @@
 //! the host does not look at it afterwards. It never reorders the packets of a flow. What may be
 //! joined is in `flow`.
 
-use crate::arrival::pseudo_header;
+use crate::arrival::{Arrival, Segment, pseudo_header};
 use crate::flow::{Packet, Protocol};
-use crate::tun::{Offloads, Tun};
+use crate::tun::{Offloads, Taken, Tun};
 use crate::vnet;
 use std::io::IoSlice;
 use wiremesh_wire::ip::checksum;
 
 /// Packets of one super-packet.
 const PACKETS_MAX: usize = 128;
+/// Datagrams of one: older kernels take no more (`UDP_MAX_SEGMENTS`).
+const DATAGRAMS_MAX: usize = 64;
 /// Bytes of one super-packet, with its headers.
 const SUPER_BYTES_MAX: usize = 65_535;
 /// Flows that can grow at a time.
@@ -35,6 +37,8 @@ pub struct Departures {
     flows: Vec<(u64, usize)>,
     evict_next: usize,
     too_much: usize,
+    /// The kernel takes no super-packets, whatever it says.
+    is_refused: bool,
 }
 
 /// What a flush did, in packets.
@@ -119,11 +123,16 @@ impl Departures {
 
     /// Gives all to the device, without waiting.
     ///
-    /// A device that is down or full takes nothing; what it does not take is dropped.
+    /// A device that is down or full takes nothing; what it does not take is dropped. Where the
+    /// kernel refuses a super-packet, its packets go one by one, and nothing is joined any more.
     pub fn flush(&mut self, tun: &Tun) -> Flushed {
-        let room = if tun.has_header() { 0 } else { vnet::LEN };
-        let flushed = self.drain(tun.offloads(), room, |parts| tun.send(parts));
-        self.offloads = tun.offloads();
+        let skip = if tun.has_header() { 0 } else { vnet::LEN };
+        let flushed = self.drain(tun.offloads(), skip, |parts| tun.send(parts));
+        self.offloads = if self.is_refused {
+            Offloads::default()
+        } else {
+            tun.offloads()
+        };
         flushed
     }
 
@@ -132,7 +141,7 @@ impl Departures {
         &mut self,
         offloads: Offloads,
         skip: usize,
-        mut take: impl FnMut(&[IoSlice<'_>]) -> bool,
+        mut take: impl FnMut(&[IoSlice<'_>]) -> Taken,
     ) -> Flushed {
         for one in self.supers.iter().filter(|one| one.packets > 1) {
             one.finish(&mut self.bytes[one.start - vnet::LEN..]);
@@ -141,33 +150,54 @@ impl Departures {
             written: 0,
             dropped: std::mem::take(&mut self.too_much),
         };
+        let mut is_refused = self.is_refused;
         let mut slices = [IoSlice::new(&[]); PACKETS_MAX];
         for one in &self.supers {
-            let (mut at, last) = one.pieces;
-            let mut count = 0;
-            loop {
-                let piece = &self.pieces[at];
-                let start = piece.start + if count == 0 { skip } else { 0 };
-                slices[count] = IoSlice::new(&self.bytes[start..piece.end]);
-                count += 1;
-                if at == last {
-                    break;
-                }
-                at = piece.next;
-            }
-            // Joined for a device with other offloads.
-            let fits = one.packets == 1 || one.protocol.is_in(offloads);
-            if fits && take(&slices[..count]) {
-                flushed.written += one.packets;
+            let is_joined = one.packets > 1;
+            // It may have been joined for a device with other offloads.
+            let taken = if is_joined && (is_refused || !one.protocol.is_in(offloads)) {
+                Taken::Refused
             } else {
-                flushed.dropped += one.packets;
+                let count = self.gather(one, skip, &mut slices);
+                take(&slices[..count])
+            };
+            match taken {
+                Taken::Yes => flushed.written += one.packets,
+                Taken::Refused if is_joined => {
+                    // Some stable kernels of summer 2024 refuse all: from Linux commit
+                    // e269d79c7d35 until 89add40066f9.
+                    is_refused |= one.protocol.is_in(offloads);
+                    let count = self.gather(one, 0, &mut slices);
+                    let written = cut(&slices[..count], skip, &mut take);
+                    flushed.written += written;
+                    flushed.dropped += one.packets - written;
+                }
+                Taken::Refused | Taken::No => flushed.dropped += one.packets,
             }
         }
+        self.is_refused = is_refused;
         self.bytes.clear();
         self.supers.clear();
         self.pieces.clear();
         self.flows.clear();
         flushed
+    }
+
+    /// Puts the pieces of a super-packet into `slices`; how many.
+    fn gather<'a>(&'a self, one: &Super, skip: usize, slices: &mut [IoSlice<'a>]) -> usize {
+        let (mut at, last) = one.pieces;
+        let mut skip = skip;
+        let mut count = 0;
+        loop {
+            let piece = &self.pieces[at];
+            slices[count] = IoSlice::new(&self.bytes[piece.start + skip..piece.end]);
+            count += 1;
+            if at == last {
+                return count;
+            }
+            skip = 0;
+            at = piece.next;
+        }
     }
 
     /// The first packet, as it came.
@@ -218,7 +248,11 @@ impl Departures {
         one.len += payload.len();
         one.packets += 1;
         one.is_pushed = packet.is_last;
-        !packet.is_last && payload.len() == one.segment_bytes && one.packets < PACKETS_MAX
+        let packets_max = match one.protocol {
+            Protocol::Tcp => PACKETS_MAX,
+            Protocol::Udp => DATAGRAMS_MAX,
+        };
+        !packet.is_last && payload.len() == one.segment_bytes && one.packets < packets_max
     }
 
     /// Adds a packet by itself; its index. Without `parsed` it never grows.
@@ -256,6 +290,32 @@ impl Departures {
             self.evict_next = (self.evict_next + 1) % FLOWS_MAX;
         }
     }
+}
+
+/// Gives a super-packet to `take` packet by packet, each without its first `skip` bytes; how many
+/// it took.
+fn cut(
+    parts: &[IoSlice<'_>],
+    skip: usize,
+    take: &mut impl FnMut(&[IoSlice<'_>]) -> Taken,
+) -> usize {
+    let mut arrival = Arrival::default();
+    let whole: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+    let read = |buffer: &mut [u8]| {
+        buffer[..whole.len()].copy_from_slice(&whole);
+        Ok(whole.len())
+    };
+    if arrival.fill(true, read).is_err() {
+        return 0;
+    }
+    let mut packet = Vec::new();
+    let mut give = |segment: Segment<'_>| {
+        packet.clear();
+        packet.resize(vnet::LEN + segment.len(), 0);
+        segment.write(&mut packet[vnet::LEN..]);
+        take(&[IoSlice::new(&packet[skip..])]) == Taken::Yes
+    };
+    arrival.segments().filter(|segment| give(*segment)).count()
 }
 
 impl Super {

@@ -5,7 +5,7 @@ mod sender;
 use self::sender::{ACK, CWR, ECE, FIN, Flow, PSH, flows, naive_sum, perform, steps};
 use crate::arrival::Arrival;
 use crate::departures::{Departures, Flushed};
-use crate::tun::Offloads;
+use crate::tun::{Offloads, Taken};
 use crate::vnet;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -58,7 +58,7 @@ fn depart(packets: &[Vec<u8>], offloads: Offloads) -> (Vec<Vec<u8>>, Flushed) {
     let mut given = Vec::new();
     let flushed = departures.drain(offloads, 0, |parts| {
         given.push(parts.iter().flat_map(|part| part.to_vec()).collect());
-        true
+        Taken::Yes
     });
     (given, flushed)
 }
@@ -221,7 +221,8 @@ fn packets_that_continue_each_other_are_one() {
     for (is_ipv4, is_udp) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut flow = flow(is_ipv4, is_udp);
         let mut packets: Vec<_> = (0..130).map(|_| flow.packet(ACK, &[7; 100])).collect();
-        assert_eq!(joined(&packets), [128, 2], "a limit of packets");
+        let limit: &[usize] = if is_udp { &[64, 64, 2] } else { &[128, 2] };
+        assert_eq!(joined(&packets), limit, "a limit of packets");
         packets = (0..3).map(|_| flow.packet(ACK, &[7; 100])).collect();
         packets.push(flow.packet(ACK, &[7; 99]));
         packets.push(flow.packet(ACK, &[7; 99]));
@@ -302,7 +303,7 @@ fn what_is_too_much_or_not_taken_is_dropped_and_counted() {
     for _ in 0..5000 {
         departures.push(&tcp.packet(ACK | PSH, &[7; 1000]));
     }
-    let flushed = departures.drain(ALL, 0, |_| true);
+    let flushed = departures.drain(ALL, 0, |_| Taken::Yes);
     assert_eq!(flushed.written + flushed.dropped, 5000);
     assert!((3000..4500).contains(&flushed.written), "{flushed:?}");
     departures.push(&tcp.packet(ACK, &[7; 1000]));
@@ -311,9 +312,36 @@ fn what_is_too_much_or_not_taken_is_dropped_and_counted() {
         written: 0,
         dropped: 2,
     };
-    assert_eq!(departures.drain(ALL, 0, |_| false), dropped);
-    departures.push(&tcp.packet(ACK, &[7; 1000]));
-    departures.push(&tcp.packet(ACK, &[7; 1000]));
-    assert_eq!(departures.drain(Offloads::default(), 0, |_| true), dropped);
-    assert_eq!(departures.drain(ALL, 0, |_| true), Flushed::default());
+    assert_eq!(departures.drain(ALL, 0, |_| Taken::No), dropped);
+    assert_eq!(departures.drain(ALL, 0, |_| Taken::Yes), Flushed::default());
+}
+
+#[test]
+fn what_the_kernel_refuses_joined_goes_one_by_one() {
+    for is_udp in [false, true] {
+        let mut flow = flow(false, is_udp);
+        let packets: Vec<_> = (0..5).map(|_| flow.packet(ACK, &[7; 100])).collect();
+        let mut departures = Departures::new(ALL);
+        // A device without offloads, one that has them and refuses, and the same again.
+        let devices = [Offloads::default(), ALL, ALL];
+        for (offloads, refusals_max) in devices.into_iter().zip([0, 1, 0]) {
+            packets.iter().for_each(|packet| departures.push(packet));
+            let mut given = Vec::new();
+            let mut refusals = 0;
+            let flushed = departures.drain(offloads, vnet::LEN, |parts| {
+                let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_vec()).collect();
+                if bytes.len() > packets[0].len() {
+                    refusals += 1;
+                    return Taken::Refused;
+                }
+                given.push(bytes);
+                Taken::Yes
+            });
+            let all = Flushed {
+                written: 5,
+                dropped: 0,
+            };
+            assert_eq!((flushed, &given, refusals), (all, &packets, refusals_max));
+        }
+    }
 }

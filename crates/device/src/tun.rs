@@ -33,6 +33,16 @@ pub struct Offloads {
     pub udp: bool,
 }
 
+/// What became of a packet for the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Yes,
+    /// The device is down, or there is no memory.
+    No,
+    /// The kernel finds its headers wrong.
+    Refused,
+}
+
 /// A TUN device.
 ///
 /// One that was made here goes when this is dropped.
@@ -215,9 +225,13 @@ impl Tun {
         self.has_header
     }
 
-    /// Gives the host one packet or super-packet; whether it took it.
-    pub(crate) fn send(&self, parts: &[IoSlice<'_>]) -> bool {
-        rustix::io::retry_on_intr(|| rustix::io::writev(self.fd.get_ref(), parts)).is_ok()
+    /// Gives the host one packet or super-packet.
+    pub(crate) fn send(&self, parts: &[IoSlice<'_>]) -> Taken {
+        match rustix::io::retry_on_intr(|| rustix::io::writev(self.fd.get_ref(), parts)) {
+            Ok(_) => Taken::Yes,
+            Err(Errno::INVAL) => Taken::Refused,
+            Err(_) => Taken::No,
+        }
     }
 }
 
