@@ -163,7 +163,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Where the payload begins, the protocol, and whether the packet may be joined; none for fragments.
+/// Where the payload begins, the protocol, and whether it may be joined; none for fragments.
 fn parse_ipv4(bytes: &[u8]) -> Option<(usize, u8, bool)> {
     let header: &[u8; IPV4_LEN] = bytes.first_chunk()?;
     let header_len = usize::from(header[0] & 15) * 4;

@@ -1,5 +1,5 @@
-//! What the kernel is asked for: the ioctls of the TUN driver and of interfaces, each as a function,
-//! and to say when a device can be read.
+//! What the kernel is asked for: the ioctls of the TUN driver and of interfaces, each as a
+//! function, and to say when a device can be read.
 //!
 //! Owns all `unsafe` of the crate. `tun_chr_ioctl` of the kernel, netdevice(7).
 #![allow(unsafe_code)]
