@@ -115,8 +115,8 @@ impl fmt::Debug for Plane {
 impl Plane {
     pub(crate) fn new(device: Device) -> Self {
         Self {
+            departures: Mutex::new(Departures::new(device.0.offloads())),
             tun: device.0,
-            departures: Mutex::default(),
             dropped: Default::default(),
         }
     }
