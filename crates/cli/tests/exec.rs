@@ -109,8 +109,10 @@ impl User {
     }
 
     fn exec(&self, program: &[&str]) -> Command {
+        // A shell cannot trap what was ignored before it, as SIGINT is for a job in the background.
+        let signals = ["env", "--default-signal=INT,QUIT"];
         let own = ["./wiremesh", "exec", "--config", "node.toml", "--"];
-        self.command(&[&own, program].concat())
+        self.command(&[&signals[..], &own, program].concat())
     }
 
     fn run(&self, program: &[&str]) -> Output {
