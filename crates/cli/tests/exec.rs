@@ -109,8 +109,9 @@ impl User {
     }
 
     fn exec(&self, program: &[&str]) -> Command {
-        // A shell cannot trap what was ignored before it, as SIGINT is for a job in the background.
-        let signals = ["env", "--default-signal=INT,QUIT"];
+        // A shell cannot trap what was ignored before it, as SIGINT is for a job in the background, and
+        // SIGHUP under nohup.
+        let signals = ["env", "--default-signal=INT,QUIT,HUP,TERM"];
         let own = ["./wiremesh", "exec", "--config", "node.toml", "--"];
         self.command(&[&signals[..], &own, program].concat())
     }
