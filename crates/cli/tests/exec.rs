@@ -109,8 +109,8 @@ impl User {
     }
 
     fn exec(&self, program: &[&str]) -> Command {
-        // A shell cannot trap what was ignored before it, as SIGINT is for a job in the background, and
-        // SIGHUP under nohup.
+        // A shell cannot trap what was ignored before it, as SIGINT is for a job in the background
+        // and SIGHUP under nohup.
         let signals = ["env", "--default-signal=INT,QUIT,HUP,TERM"];
         let own = ["./wiremesh", "exec", "--config", "node.toml", "--"];
         self.command(&[&signals[..], &own, program].concat())
