@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wiremesh_interop::keys::{KeyPair, generate_psk, overlay_address};
-use wiremesh_interop::netns::{Namespace, clean_up_after_dead_runs, unique_name};
+use wiremesh_interop::named::{self, Named};
+use wiremesh_interop::netns::{Namespace, unique_name};
 use wiremesh_interop::outcome::{Outcome, Stop, ensure, fail, skip, wait_for};
 use wiremesh_interop::place::Place;
 use wiremesh_interop::process::{Running, find_program, run_words, text_of};
@@ -19,9 +20,7 @@ use wiremesh_interop::programs::{self, scratch_file};
 use wiremesh_interop::runner::Effort;
 use wiremesh_interop::uapi::{self, socket_path};
 
-type Scenario = (&'static str, fn() -> Outcome);
-
-const SCENARIOS: &[Scenario] = &[
+const SCENARIOS: &[Named] = &[
     ("wg_shows_what_wg_set", wg_shows_what_wg_set),
     (
         "the_program_ends_when_it_is_told",
@@ -48,52 +47,11 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    let chosen = SCENARIOS
-        .iter()
-        .filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word)));
-    if std::env::args().any(|word| word == "--list") {
-        SCENARIOS
-            .iter()
-            .for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    let prepared = programs::check_basics()
-        .and_then(|()| programs::wireguard_go().map(drop))
-        .and_then(|()| programs::wiremesh().map(drop));
-    match prepared {
-        Ok(()) => clean_up_after_dead_runs(),
-        Err(Stop::Skipped(reason)) => {
-            println!("drop_in: all scenarios skipped: {reason}");
-            return ExitCode::SUCCESS;
-        }
-        Err(Stop::Failed(reason)) => {
-            println!("drop_in: FAILED before the first scenario: {reason}");
-            return ExitCode::FAILURE;
-        }
-    }
-    let mut failed = 0;
-    for (name, run) in chosen {
-        let start = Instant::now();
-        let outcome = run();
-        let seconds = start.elapsed().as_secs_f32();
-        match outcome {
-            Ok(()) => println!("  ok       {name} ({seconds:.1} s)"),
-            Err(Stop::Skipped(reason)) => println!("  skipped  {name}: {reason}"),
-            Err(Stop::Failed(reason)) => {
-                failed += 1;
-                println!("  FAILED   {name} ({seconds:.1} s): {reason}");
-            }
-        }
-    }
-    println!("drop_in: {failed} failed");
-    match failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    named::main("drop_in", SCENARIOS, || {
+        programs::check_basics()?;
+        programs::wireguard_go()?;
+        programs::wiremesh().map(drop)
+    })
 }
 
 /// An interface of ours or of wireguard-go; the program ends with it.
