@@ -166,3 +166,13 @@ fn nothing_stays_due_while_no_session_can_be_sealed_with() {
         assert!(pair.is_up(), "{who}");
     }
 }
+
+#[test]
+fn a_refusal_is_not_shown_any_more_once_the_peer_has_answered() {
+    let mut pair = Pair::new([Policy::default(); 2]);
+    pair.meet();
+    // A holds B's record of before, so its first offer is refused.
+    pair.set_policy(1, at(Stage::NewOnly));
+    pair.pass(2 * SECOND);
+    assert_eq!(pair.sides[0].machine.waiting(), None);
+}

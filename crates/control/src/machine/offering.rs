@@ -137,6 +137,9 @@ impl Machine {
         fin: Vec<u8>,
     ) {
         self.update_gate(cx);
+        // What it refused before, it has answered now.
+        self.waiting
+            .take_if(|(reason, _)| matches!(reason, WaitReason::PeerRefused { .. }));
         let suite = agreement.suite();
         let repeated = self.repeated(cx, MessageType::Fin, fin);
         if suite != SuiteId::WIREGUARD {
