@@ -2,22 +2,34 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use wiremesh_netadmin::verbs::{
-    ADDRESSES_MAX, DETAIL_BYTES_MAX, Interface, MTU_BYTES_MIN, Prefix, REPLY_BYTES_MAX,
-    REQUEST_BYTES_MAX, ROUTES_MAX, Reply, Request,
+    ADDRESSES_MAX, ALLOWED_IPS_MAX, DETAIL_BYTES_MAX, FIGURES_MAX, Interface, MTU_BYTES_MIN,
+    PeerChange, Prefix, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ROUTES_MAX, Reply, Request,
 };
 
 /// Reads a request and a reply, and writes them again.
 pub fn run(bytes: &[u8]) {
     match Request::parse(bytes) {
         Ok(request) => {
-            assert_eq!(request.emit().as_deref(), Ok(bytes), "two forms");
+            let emitted = request.emit().expect("it was within bounds");
+            assert_eq!(*emitted, bytes, "two forms");
             assert!(bytes.len() <= REQUEST_BYTES_MAX);
-            let Request::MakeTun(interface) = request;
-            check(&interface);
+            match request {
+                Request::MakeTun(interface) => check_interface(&interface),
+                Request::MakeWireguard {
+                    interface,
+                    listen_port,
+                    ..
+                } => {
+                    check_interface(&interface);
+                    assert!(listen_port == 0 || listen_port > 1023);
+                }
+                Request::SetPeer(change) => check_change(&change),
+                Request::RemovePeer(_) | Request::ReadFigures { .. } => {}
+            }
         }
         Err(refusal) => {
             assert!(!refusal.to_string().is_empty());
-            let reply = Reply(Err(refusal));
+            let reply = Reply::Refused(refusal);
             let emitted = reply.emit();
             assert!(emitted.len() <= REPLY_BYTES_MAX);
             assert_eq!(Reply::parse(&emitted), Some(reply));
@@ -25,12 +37,17 @@ pub fn run(bytes: &[u8]) {
     }
     if let Some(reply) = Reply::parse(bytes) {
         assert_eq!(reply.emit(), bytes, "two forms");
-        assert!(reply.0.map_or_else(|r| r.detail.len(), |_| 0) <= DETAIL_BYTES_MAX);
+        assert!(bytes.len() <= REPLY_BYTES_MAX);
+        match reply {
+            Reply::Refused(refusal) => assert!(refusal.detail.len() <= DETAIL_BYTES_MAX),
+            Reply::Figures { figures, .. } => assert!(figures.peers.len() <= FIGURES_MAX),
+            Reply::Made(_) | Reply::Done => {}
+        }
     }
 }
 
 /// The bounds, in other words than the parser's.
-fn check(interface: &Interface) {
+fn check_interface(interface: &Interface) {
     let name = interface.name.as_str();
     assert!(
         name.starts_with("wm") && (3..=15).contains(&name.len()),
@@ -43,13 +60,26 @@ fn check(interface: &Interface) {
     );
     assert!(interface.mtu_bytes >= MTU_BYTES_MIN);
     assert!(interface.addresses.len() <= ADDRESSES_MAX && interface.routes.len() <= ROUTES_MAX);
-    for prefix in interface.addresses.iter().chain(&interface.routes) {
+    for prefix in &interface.addresses {
         let (first, last) = ends(prefix);
         assert!(is_private(first) && is_private(last), "{prefix}");
     }
-    for route in &interface.routes {
-        assert_eq!(ends(route).0, route.address, "{route}");
+    interface.routes.iter().for_each(check_network);
+}
+
+fn check_change(change: &PeerChange) {
+    let allowed_ips = change.allowed_ips.as_deref().unwrap_or(&[]);
+    assert!(allowed_ips.len() <= ALLOWED_IPS_MAX);
+    allowed_ips.iter().for_each(check_network);
+    if let Some(IpAddr::V6(address)) = change.endpoint.map(|endpoint| endpoint.ip()) {
+        assert_ne!(address.octets()[..3], [0xfd, 0x77, 0x6d], "{address}");
     }
+}
+
+fn check_network(prefix: &Prefix) {
+    let (first, last) = ends(prefix);
+    assert!(is_private(first) && is_private(last), "{prefix}");
+    assert_eq!(first, prefix.address, "{prefix}");
 }
 
 /// The first and the last address.

@@ -1,8 +1,9 @@
 //! The privileged helper of Wiremesh: what it can be asked, and how a node asks.
 //!
-//! Layer 5. It owns the verbs ([`verbs`]) and a blocking client ([`client`]); the program
-//! `wiremesh-netadmin` beside it is the only part of Wiremesh that runs with a capability. The
-//! helper knows no keys and no protocol.
+//! Layer 3. It owns the verbs ([`verbs`]) and a blocking client ([`client`]); the program
+//! `wiremesh-netadmin` beside it (feature `helper`) is the only part of Wiremesh that runs with a
+//! capability. The helper knows no protocol, and keeps no key: it gives them to the kernel's
+//! WireGuard and never tells one.
 
 #![cfg(target_os = "linux")]
 #![deny(missing_docs)]

@@ -10,7 +10,7 @@ mod host;
 use host::{Host, NODE_UID, OTHER_UID, prefix, tun_request};
 use std::time::Duration;
 use wiremesh_netadmin::client::{self, Error};
-use wiremesh_netadmin::verbs::{Reason, Refusal};
+use wiremesh_netadmin::verbs::{Reason, Refusal, Reply};
 
 #[test]
 fn interface_is_as_asked_for_and_goes_with_the_connection() {
@@ -194,8 +194,10 @@ fn malformed_verbs_are_answered_and_cut_off() {
         &[9; 60],
         b"GET / HTTP/1.0\r\n\r\n",
     ] {
-        let reply = host.say_raw(bytes);
-        let reason = reply.expect_err("nonsense").reason;
+        let Reply::Refused(refusal) = host.say_raw(bytes) else {
+            panic!("it is nonsense");
+        };
+        let reason = refusal.reason;
         assert!(
             matches!(reason, Reason::Malformed | Reason::Version | Reason::Name),
             "{reason:?}"

@@ -119,13 +119,14 @@ impl Server {
             refuse(&client.socket, client.peer, Reason::Second.into());
             return true;
         }
-        let made = Request::parse(&buffer[..length]).and_then(|Request::MakeTun(interface)| {
-            self.interfaces.make_tun(&interface, client.peer.uid)
+        let made = Request::parse(&buffer[..length]).and_then(|request| match request {
+            Request::MakeTun(interface) => self.interfaces.make_tun(&interface, client.peer.uid),
+            _ => Err(Reason::NoInterface.into()),
         });
         match made {
             Ok((made, device)) => {
                 say(client.peer, &format!("made {}", made.name.as_str()));
-                let reply = Reply(Ok(made.index));
+                let reply = Reply::Made(made.index);
                 client.made = Some(made);
                 answer(&client.socket, &reply, Some(&device)).is_ok()
             }
@@ -154,7 +155,7 @@ fn say(peer: Peer, what: &str) {
 fn refuse(socket: &OwnedFd, peer: Peer, refusal: Refusal) {
     say(peer, &format!("refused: {refusal}"));
     // A client that does not read has ended, or will hear nothing.
-    let _ = answer(socket, &Reply(Err(refusal)), None);
+    let _ = answer(socket, &Reply::Refused(refusal), None);
 }
 
 /// Never waits: a reply fits into the buffer of a client that reads.

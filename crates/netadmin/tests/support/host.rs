@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use wiremesh_netadmin::client;
-use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Refusal, Reply};
+use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Reply};
 
 /// The node's user.
 pub const NODE_UID: u32 = 65_534;
@@ -179,7 +179,8 @@ impl Host {
             self.ip(&["route"]),
             self.ip(&["-6", "route"]),
         ];
-        parts.concat() + &self.nft()
+        // The kernel's own link-local address is that for a moment.
+        parts.concat().replace(" tentative", "") + &self.nft()
     }
 
     /// Waits until the state is this one.
@@ -239,14 +240,14 @@ impl Host {
     }
 
     /// Sends any bytes; the reply, after which the helper has closed.
-    pub fn say_raw(&self, bytes: &[u8]) -> Result<u32, Refusal> {
+    pub fn say_raw(&self, bytes: &[u8]) -> Reply {
         let socket = self.connect();
         net::send(&socket, bytes, SendFlags::NOSIGNAL).expect("sent");
         let mut reply = [0; 100];
         let (length, _) =
             retry_on_intr(|| net::recv(&socket, &mut reply, RecvFlags::empty())).expect("a reply");
         wait_for_end(&socket, PATIENCE);
-        Reply::parse(&reply[..length]).expect("a reply").0
+        Reply::parse(&reply[..length]).expect("a reply")
     }
 
     /// Runs Python as a user, with a UDP socket `s`: `sent`, or the error.
