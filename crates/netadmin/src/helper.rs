@@ -5,6 +5,7 @@
 
 mod interfaces;
 mod listener;
+mod peers;
 mod privilege;
 mod server;
 mod tun;

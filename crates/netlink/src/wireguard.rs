@@ -33,6 +33,8 @@ pub struct Settings<'a> {
 pub struct PeerSettings<'a> {
     /// Whose.
     pub public_key: &'a Key,
+    /// Remove it before, in the same message: nothing of it stays.
+    pub replace: bool,
     /// Replaced in place: live sessions stay. All zeros is none.
     pub preshared_key: Option<&'a Key>,
     /// Where to.
@@ -235,30 +237,31 @@ fn set_peer_messages(index: u32, peer: &PeerSettings<'_>) -> Vec<Message> {
         parts.push(attribute(PEER_FLAGS, &REPLACE_ALLOWED_IPS.to_ne_bytes()));
         parts.push(allowed_ips(chunks.next().unwrap_or(&[])));
     }
-    let mut messages = vec![peer_message(index, parts)];
+    let removal = peer.replace.then(|| removal(peer.public_key));
+    let first = removal.into_iter().chain([parts]).collect();
+    let mut messages = vec![peers_message(index, first)];
     messages.extend(chunks.map(|chunk| {
         let key = attribute(PEER_PUBLIC_KEY, peer.public_key);
-        peer_message(index, vec![key, allowed_ips(chunk)])
+        peers_message(index, vec![vec![key, allowed_ips(chunk)]])
     }));
     messages
 }
 
 fn remove_message(index: u32, public_key: &Key) -> Message {
-    let flags = attribute(PEER_FLAGS, &(REMOVE_ME | UPDATE_ONLY).to_ne_bytes());
-    peer_message(index, vec![attribute(PEER_PUBLIC_KEY, public_key), flags])
+    peers_message(index, vec![removal(public_key)])
 }
 
-fn peer_message(index: u32, parts: Vec<Vec<u8>>) -> Message {
-    let parts = Zeroizing::new(parts);
-    let peer = Zeroizing::new(nest(0, &parts));
-    command(
-        SET_DEVICE,
-        0,
-        vec![
-            ifindex(index),
-            nest(DEVICE_PEERS, std::slice::from_ref(&*peer)),
-        ],
-    )
+fn removal(public_key: &Key) -> Vec<Vec<u8>> {
+    let flags = attribute(PEER_FLAGS, &(REMOVE_ME | UPDATE_ONLY).to_ne_bytes());
+    vec![attribute(PEER_PUBLIC_KEY, public_key), flags]
+}
+
+/// The kernel goes through the peers in order.
+fn peers_message(index: u32, peers: Vec<Vec<Vec<u8>>>) -> Message {
+    let peers = Zeroizing::new(peers);
+    let nests = Zeroizing::new(peers.iter().map(|parts| nest(0, parts)).collect::<Vec<_>>());
+    let parts = vec![ifindex(index), nest(DEVICE_PEERS, &nests)];
+    command(SET_DEVICE, 0, parts)
 }
 
 fn allowed_ips(nets: &[(IpAddr, u8)]) -> Vec<u8> {
@@ -478,6 +481,7 @@ mod tests {
         sent(set_message(INDEX, &settings), "set");
         let peer = PeerSettings {
             public_key: &key(0xa1),
+            replace: false,
             preshared_key: Some(&key(0x52)),
             endpoint: Some("192.0.2.1:51821".parse().expect("an endpoint")),
             keepalive_seconds: Some(25),
@@ -488,6 +492,7 @@ mod tests {
         sent(messages.remove(0), "peer");
         let peer = PeerSettings {
             public_key: &key(0xb2),
+            replace: false,
             preshared_key: None,
             endpoint: Some("[2001:db8::9]:9".parse().expect("an endpoint")),
             keepalive_seconds: None,
@@ -497,6 +502,15 @@ mod tests {
             set_peer_messages(INDEX, &peer).remove(0),
             "peer without addresses",
         );
+        let peer = PeerSettings {
+            public_key: &key(0xa1),
+            replace: true,
+            preshared_key: Some(&key(0x52)),
+            endpoint: None,
+            keepalive_seconds: None,
+            allowed_ips: Some(&[net("10.1.0.0/16")]),
+        };
+        sent(set_peer_messages(INDEX, &peer).remove(0), "replacement");
         sent(remove_message(INDEX, &key(0xa1)), "remove");
     }
 
@@ -507,6 +521,7 @@ mod tests {
             .collect();
         let peer = PeerSettings {
             public_key: &[1; 32],
+            replace: false,
             preshared_key: None,
             endpoint: None,
             keepalive_seconds: None,

@@ -88,6 +88,7 @@ fn device_and_peers() {
     wireguard::set(index, &settings).expect("settings");
     let first = PeerSettings {
         public_key: &key(0xa1),
+        replace: false,
         preshared_key: Some(&PSK),
         endpoint: Some("192.0.2.1:51821".parse().expect("an endpoint")),
         keepalive_seconds: Some(25),
@@ -96,6 +97,7 @@ fn device_and_peers() {
     wireguard::set_peer(index, &first).expect("a peer");
     let second = PeerSettings {
         public_key: &key(0x32),
+        replace: false,
         preshared_key: None,
         endpoint: Some("[2001:db8::9]:9".parse().expect("an endpoint")),
         keepalive_seconds: None,
@@ -137,6 +139,22 @@ fn device_and_peers() {
     wireguard::set_peer(index, &change).expect("a change");
     assert_eq!(wg("preshared-keys").matches("(none)").count(), 2);
     assert_eq!(wireguard::device(index).expect("it is read"), device);
+    // Removed and made anew by one message: nothing that was set before stays.
+    let anew = PeerSettings {
+        replace: true,
+        keepalive_seconds: None,
+        allowed_ips: Some(&[net("10.1.0.0/16")]),
+        endpoint: None,
+        ..first
+    };
+    wireguard::set_peer(index, &anew).expect("a change");
+    let peers = wireguard::device(index).expect("it is read").peers;
+    let found = peers.iter().find(|known| known.public_key == key(0xa1));
+    let found = found.expect("it is there again");
+    assert_eq!((found.endpoint, found.keepalive_seconds), (None, 0));
+    assert_eq!(found.allowed_ips, [net("10.1.0.0/16")]);
+    assert_eq!(peers.len(), 2);
+    assert_eq!(wg("preshared-keys").matches("(none)").count(), 1);
     wireguard::remove_peer(index, &key(0x32)).expect("it is there");
     wireguard::remove_peer(index, &key(0x32)).expect("none is none");
     assert_eq!(wireguard::device(index).expect("it is read").peers.len(), 1);
@@ -149,6 +167,7 @@ fn many_allowed_ips() {
         .collect();
     let peer = PeerSettings {
         public_key: &key(0x44),
+        replace: false,
         preshared_key: None,
         endpoint: None,
         keepalive_seconds: None,

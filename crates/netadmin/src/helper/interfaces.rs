@@ -3,6 +3,7 @@
 //! Owns the mark that tells ours from others: the alias, which names the helper's socket. An
 //! interface without it is never touched, and nothing stays of one that could not be finished.
 
+use super::peers::Peers;
 use super::tun;
 use rustix::io::Errno;
 use std::io;
@@ -10,6 +11,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Reason, Refusal};
+use wiremesh_netlink::wireguard::{self, Settings};
 use wiremesh_netlink::{interface, nftables};
 
 /// An interface of ours.
@@ -18,6 +20,8 @@ pub struct Made {
     pub name: Name,
     /// Its index.
     pub index: u32,
+    /// The peers of a WireGuard interface.
+    pub peers: Option<Peers>,
 }
 
 /// The interfaces of one helper.
@@ -54,52 +58,76 @@ impl Interfaces {
         Ok(())
     }
 
-    /// Makes a TUN device for a user, all of it or nothing.
-    pub fn make_tun(&self, wanted: &Interface, uid: u32) -> Result<(Made, OwnedFd), Refusal> {
+    /// Makes an interface for a user, all of it or nothing: of the kernel's WireGuard, if there are
+    /// settings for it, else a TUN device with its descriptor.
+    pub fn make(
+        &self,
+        wanted: &Interface,
+        wireguard: Option<&Settings<'_>>,
+        uid: u32,
+    ) -> Result<(Made, Option<OwnedFd>), Refusal> {
         look_for_overlap(wanted)?;
-        let name = wanted.name.as_str();
-        let device = tun::make(name).map_err(|error| match error {
-            Errno::BUSY | Errno::EXIST => Reason::NameInUse.into(),
-            error => at("open /dev/net/tun and make the device")(error.into()),
+        let device = match wireguard {
+            Some(_) => wireguard::create(wanted.name.as_str()).map(|()| None),
+            None => tun::make(wanted.name.as_str()).map(Some),
+        };
+        let device = device.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::BUSY | Errno::EXIST) => Reason::NameInUse.into(),
+            Some(Errno::OPNOTSUPP) if wireguard.is_some() => Reason::NoWireguard.into(),
+            _ => at("make the interface")(error),
         })?;
+        let index = index_of(wanted.name.as_str())?;
+        let done = self.configure(index, wanted, wireguard, uid);
+        if let Err(refusal) = done {
+            // The interface goes before its table.
+            if interface::delete(index).is_ok() {
+                let _ = nftables::remove(wanted.name.as_str());
+            }
+            return Err(refusal);
+        }
         let made = Made {
             name: wanted.name.clone(),
-            index: index_of(name)?,
+            index,
+            peers: wireguard.map(|_| Peers::new(index)),
         };
-        match self.configure(&made, wanted, uid) {
-            Ok(()) => Ok((made, device)),
-            Err(refusal) => {
-                // The last descriptor takes the interface with it, before its table goes.
-                drop(device);
-                let _ = nftables::remove(name);
-                Err(refusal)
-            }
-        }
+        Ok((made, device))
     }
 
     /// The table is there before the interface can pass anything.
-    fn configure(&self, made: &Made, wanted: &Interface, uid: u32) -> Result<(), Refusal> {
-        let name = made.name.as_str();
-        let index = made.index;
-        let v6 = wanted
-            .addresses
-            .iter()
-            .filter_map(|prefix| match prefix.address {
-                IpAddr::V6(address) => Some(address),
-                IpAddr::V4(_) => None,
-            });
+    fn configure(
+        &self,
+        index: u32,
+        wanted: &Interface,
+        wireguard: Option<&Settings<'_>>,
+        uid: u32,
+    ) -> Result<(), Refusal> {
+        let v6 = wanted.addresses.iter().filter_map(|own| match own.address {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        });
         let guard = nftables::Guard {
-            interface: name,
+            interface: wanted.name.as_str(),
             addresses: &v6.collect::<Vec<_>>(),
             uid,
         };
         interface::set_alias(index, &self.mark).map_err(at("mark the interface"))?;
         nftables::set(&guard).map_err(at("load the filter table (nftables)"))?;
+        if let Some(settings) = wireguard {
+            wireguard::set(index, settings).map_err(at("set key and port"))?;
+        }
         interface::set_mtu(index, wanted.mtu_bytes.into()).map_err(at("set the MTU"))?;
         for own in &wanted.addresses {
             interface::add_address(index, own.address, own.bits).map_err(at("add an address"))?;
         }
-        interface::set_up(index).map_err(at("set the interface up"))?;
+        // The kernel takes WireGuard's UDP port now, not before.
+        interface::set_up(index).map_err(|error| {
+            match wireguard.and_then(|it| it.listen_port) {
+                Some(port) if error.kind() == io::ErrorKind::AddrInUse => {
+                    Refusal::with(Reason::PortInUse, port)
+                }
+                _ => at("set the interface up")(error),
+            }
+        })?;
         for route in &wanted.routes {
             interface::add_route(index, route.address, route.bits).map_err(at("add a route"))?;
         }
@@ -149,6 +177,7 @@ fn index_of(name: &str) -> Result<u32, Refusal> {
         .ok_or(Refusal::with(Reason::System, "the new interface is gone"))
 }
 
-fn at(step: &str) -> impl Fn(io::Error) -> Refusal {
+/// What the kernel refused.
+pub fn at(step: &str) -> impl Fn(io::Error) -> Refusal {
     move |error| Refusal::with(Reason::System, format_args!("cannot {step}: {error}"))
 }

@@ -5,6 +5,7 @@
 
 use super::interfaces::{Interfaces, Made};
 use super::listener::{self, Peer};
+use super::peers::Peers;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
@@ -16,6 +17,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wiremesh_netadmin::verbs::{REQUEST_BYTES_MAX, Reason, Refusal, Reply, Request};
+use wiremesh_netlink::wireguard::Settings;
+use zeroize::Zeroizing;
 
 /// Connections at a time; one more is refused.
 const CLIENTS_MAX: usize = 16;
@@ -27,6 +30,14 @@ struct Client {
     peer: Peer,
     since: Instant,
     made: Option<Made>,
+}
+
+impl Client {
+    fn peers(&mut self) -> Result<&mut Peers, Refusal> {
+        let made = self.made.as_mut();
+        let peers = made.and_then(|made| made.peers.as_mut());
+        peers.ok_or(Reason::NoInterface.into())
+    }
 }
 
 struct Server {
@@ -109,26 +120,18 @@ impl Server {
     fn serve(&mut self, place: usize) -> bool {
         let client = &mut self.clients[place];
         // One byte more than the longest request, so that a longer one does not parse.
-        let mut buffer = [0; REQUEST_BYTES_MAX + 1];
-        let length = match net::recv(&client.socket, &mut buffer, RecvFlags::DONTWAIT) {
+        let mut buffer = Zeroizing::new([0; REQUEST_BYTES_MAX + 1]);
+        let length = match net::recv(&client.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
             Ok((0, _)) => return false,
             Ok((length, _)) => length,
             Err(error) => return error == Errno::AGAIN || error == Errno::INTR,
         };
-        if client.made.is_some() {
-            refuse(&client.socket, client.peer, Reason::Second.into());
-            return true;
-        }
-        let made = Request::parse(&buffer[..length]).and_then(|request| match request {
-            Request::MakeTun(interface) => self.interfaces.make_tun(&interface, client.peer.uid),
-            _ => Err(Reason::NoInterface.into()),
-        });
-        match made {
-            Ok((made, device)) => {
-                say(client.peer, &format!("made {}", made.name.as_str()));
-                let reply = Reply::Made(made.index);
-                client.made = Some(made);
-                answer(&client.socket, &reply, Some(&device)).is_ok()
+        let request = Request::parse(&buffer[..length]);
+        match request.and_then(|request| carry_out(&self.interfaces, client, &request)) {
+            Ok((reply, device)) => answer(&client.socket, &reply, device.as_ref()).is_ok(),
+            // Not logged: there may be any number.
+            Err(refusal) if client.made.is_some() => {
+                answer(&client.socket, &Reply::Refused(refusal), None).is_ok()
             }
             Err(refusal) => {
                 refuse(&client.socket, client.peer, refusal);
@@ -144,6 +147,39 @@ impl Server {
             say(client.peer, &format!("removed {}", made.name.as_str()));
         }
     }
+}
+
+/// Nothing is in a client's reach but the interface of its connection.
+fn carry_out(
+    interfaces: &Interfaces,
+    client: &mut Client,
+    request: &Request,
+) -> Result<(Reply, Option<OwnedFd>), Refusal> {
+    let (wanted, wireguard) = match request {
+        Request::MakeTun(wanted) => (wanted, None),
+        Request::MakeWireguard {
+            interface,
+            private_key,
+            listen_port,
+        } => {
+            let settings = Settings {
+                private_key: Some(private_key),
+                listen_port: Some(*listen_port),
+                ..Settings::default()
+            };
+            (interface, Some(settings))
+        }
+        Request::SetPeer(change) => return Ok((client.peers()?.set(change)?, None)),
+        Request::RemovePeer(key) => return Ok((client.peers()?.remove(key)?, None)),
+        Request::ReadFigures { from } => return Ok((client.peers()?.figures(*from)?, None)),
+    };
+    if client.made.is_some() {
+        return Err(Reason::Second.into());
+    }
+    let (made, device) = interfaces.make(wanted, wireguard.as_ref(), client.peer.uid)?;
+    say(client.peer, &format!("made {}", made.name.as_str()));
+    let index = client.made.insert(made).index;
+    Ok((Reply::Made(index), device))
 }
 
 /// One line for the log. Nothing in it was chosen by the client but a name that was checked.

@@ -5,8 +5,8 @@
 #![allow(unsafe_code)]
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater};
+use std::io;
 use std::os::fd::OwnedFd;
 
 /// `_IOW('T', 202, int)`.
@@ -21,7 +21,7 @@ struct Request {
 }
 
 /// Makes the device; it is gone when the last copy of the descriptor is closed.
-pub fn make(name: &str) -> Result<OwnedFd, Errno> {
+pub fn make(name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let device = rustix::fs::openat(CWD, "/dev/net/tun", flags, Mode::empty())?;
     let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL;

@@ -78,11 +78,11 @@ impl Prefix {
     pub fn overlaps(&self, other: &Self) -> bool {
         let bits = self.bits.min(other.bits);
         self.address.is_ipv4() == other.address.is_ipv4()
-            && (self.from_the_left() ^ other.from_the_left()).leading_zeros() >= bits.into()
+            && (self.left_aligned() ^ other.left_aligned()).leading_zeros() >= bits.into()
     }
 
     /// Its address as a number whose first bit is the address's.
-    fn from_the_left(&self) -> u128 {
+    fn left_aligned(&self) -> u128 {
         match self.address {
             IpAddr::V4(address) => u128::from(u32::from(address)) << 96,
             IpAddr::V6(address) => address.into(),
@@ -100,7 +100,7 @@ impl Prefix {
     /// A private network, and no bit behind it.
     pub(super) fn check_network(&self) -> Result<(), Refusal> {
         self.check_private()?;
-        match self.from_the_left().checked_shl(self.bits.into()) {
+        match self.left_aligned().checked_shl(self.bits.into()) {
             None | Some(0) => Ok(()),
             Some(_) => Err(Refusal::with(Reason::NoNetwork, self)),
         }

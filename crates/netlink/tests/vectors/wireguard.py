@@ -93,7 +93,10 @@ peer = [
 say("peer", generic(1, NLM_F_ACK, device, nest(8, nest(0, *peer))))
 peer = [attribute(1, b), attribute(4, endpoint("2001:db8::9", 9)), attribute(3, u32(2)), nest(9)]
 say("peer without addresses", generic(1, NLM_F_ACK, device, nest(8, nest(0, *peer))))
-say("remove", generic(1, NLM_F_ACK, device, nest(8, nest(0, attribute(1, a), attribute(3, u32(5))))))
+removal = nest(0, attribute(1, a), attribute(3, u32(5)))
+addition = nest(0, attribute(1, a), attribute(2, psk), attribute(3, u32(2)), allowed_ips("10.1.0.0/16"))
+say("replacement", generic(1, NLM_F_ACK, device, nest(8, removal, addition)))
+say("remove", generic(1, NLM_F_ACK, device, nest(8, removal)))
 
 # What the kernel answers, in two messages: the second goes on with the last peer of the first.
 state = [
