@@ -4,8 +4,7 @@
 use proptest::prelude::*;
 use std::net::IpAddr;
 use wiremesh_netadmin::verbs::{
-    Interface, MTU_BYTES_MIN, Name, Prefix, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reason, Refusal,
-    Reply, Request,
+    Interface, MTU_BYTES_MIN, Name, Prefix, REPLY_BYTES_MAX, Reason, Refusal, Reply, Request,
 };
 use zeroize::Zeroizing;
 

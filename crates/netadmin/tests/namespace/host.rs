@@ -1,18 +1,21 @@
 //! A network namespace with a helper in it, and clients as other users.
 
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+use std::any::Any;
 use std::io::{BufRead, BufReader};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use wiremesh_netadmin::client;
-use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Reply};
+use wiremesh_netadmin::client::{self, Error};
+use wiremesh_netadmin::verbs::{
+    Interface, Name, Prefix, REPLY_BYTES_MAX, Reason, Refusal, Reply, Request,
+};
 
 /// The node's user.
 pub const NODE_UID: u32 = 65_534;
@@ -34,7 +37,7 @@ pub fn prefix(text: &str) -> Prefix {
 }
 
 /// What a node asks for, with an IPv4 prefix besides.
-pub fn tun_request(name: &str) -> Interface {
+pub fn wanted(name: &str) -> Interface {
     let all = |texts: &[&str]| texts.iter().map(|text| prefix(text)).collect();
     Interface {
         name: Name::parse(name).expect("a good name"),
@@ -66,7 +69,8 @@ impl Host {
         run(&["ip", "netns", "add", &namespace]);
         // As udev does on ordinary systems.
         let everyone = std::fs::Permissions::from_mode(0o666);
-        std::fs::set_permissions("/dev/net/tun", everyone).expect("the TUN driver");
+        // Who needs the driver sees that it is missing.
+        let _ = std::fs::set_permissions("/dev/net/tun", everyone);
         let folder = tempfile::tempdir().expect("a folder");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).expect("ours");
@@ -196,13 +200,22 @@ impl Host {
         }
     }
 
+    /// Waits until there is no interface of this name, and no table for it.
+    pub fn wait_for_no(&self, name: &str) {
+        let start = Instant::now();
+        while self.state().contains(name) {
+            assert!(start.elapsed() < PATIENCE, "{}", self.state());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The helper's group.
     pub fn group(&self) -> String {
         HELPER_GID.to_string()
     }
 
-    /// A process of the node's user that asks for an interface and keeps it.
-    pub fn client(&self, groups: &[&str], name: &str) -> Client {
+    /// A process of the node's user that asks for an interface, like `tun wm0`, and keeps it.
+    pub fn client(&self, groups: &[&str], what: &str) -> Client {
         let uid = NODE_UID.to_string();
         let mut command = Command::new("setpriv");
         command
@@ -210,7 +223,7 @@ impl Host {
             .args(groups);
         command.arg(std::env::current_exe().expect("this test"));
         command.args(["--exact", "host::client_process", "--nocapture"]);
-        command.env(CLIENT, format!("{} {name}", self.socket.display()));
+        command.env(CLIENT, format!("{} {what}", self.socket.display()));
         let mut child = command
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
@@ -239,15 +252,25 @@ impl Host {
         socket
     }
 
-    /// Sends any bytes; the reply, after which the helper has closed.
-    pub fn say_raw(&self, bytes: &[u8]) -> Reply {
+    /// Sends any bytes; why they are refused, after which the helper has closed.
+    pub fn refusal_of(&self, bytes: &[u8]) -> Refusal {
         let socket = self.connect();
-        net::send(&socket, bytes, SendFlags::NOSIGNAL).expect("sent");
-        let mut reply = [0; 100];
-        let (length, _) =
-            retry_on_intr(|| net::recv(&socket, &mut reply, RecvFlags::empty())).expect("a reply");
+        send(&socket, bytes).expect("sent");
+        let reply = receive(&socket);
         wait_for_end(&socket, PATIENCE);
-        Reply::parse(&reply[..length]).expect("a reply")
+        match Reply::parse(&reply).expect("a reply") {
+            Reply::Refused(refusal) => refusal,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    /// `wg show` in the namespace; none for an interface that is not there.
+    pub fn wg(&self, name: &str, what: &str) -> Option<String> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, "wg", "show", name, what]);
+        let output = command.output().expect("ip and wg");
+        let text = String::from_utf8(output.stdout).expect("text");
+        output.status.success().then_some(text)
     }
 
     /// Runs Python as a user, with a UDP socket `s`: `sent`, or the error.
@@ -290,10 +313,34 @@ impl Drop for Host {
 pub fn wait_for_end(socket: &OwnedFd, patience: Duration) {
     let timeout = net::sockopt::Timeout::Recv;
     net::sockopt::set_socket_timeout(socket, timeout, Some(patience)).expect("a socket");
-    let mut byte = [0; 100];
-    let (length, _) =
-        retry_on_intr(|| net::recv(socket, &mut byte, RecvFlags::empty())).expect("an end in time");
-    assert_eq!(length, 0);
+    assert!(receive(socket).is_empty());
+}
+
+/// Sends one packet.
+pub fn send(socket: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
+    net::send(socket, bytes, SendFlags::NOSIGNAL)
+}
+
+/// One packet; nothing when the other side has closed.
+pub fn receive(socket: impl AsFd) -> Vec<u8> {
+    let mut bytes = vec![0; REPLY_BYTES_MAX + 1];
+    let received = retry_on_intr(|| net::recv(&socket, &mut bytes[..], RecvFlags::empty()));
+    let (length, _) = received.expect("it comes in time");
+    bytes.truncate(length);
+    bytes
+}
+
+/// The bytes of a request.
+pub fn bytes_of(request: &Request) -> Vec<u8> {
+    request.emit().expect("within bounds").to_vec()
+}
+
+/// Why the helper refused, if it did.
+pub fn reason(error: &Error) -> Option<Reason> {
+    match error {
+        Error::Refused(refusal) => Some(refusal.reason),
+        _ => None,
+    }
 }
 
 /// A process that has asked for an interface.
@@ -352,13 +399,20 @@ fn client_process() {
     let Ok(task) = std::env::var(CLIENT) else {
         return;
     };
-    let (socket, name) = task.split_once(' ').expect("socket and name");
-    let tun = client::make_tun(socket.as_ref(), &tun_request(name));
-    match &tun {
+    let words: Vec<&str> = task.split(' ').collect();
+    let [socket, kind, name] = words[..] else {
+        panic!("{task}");
+    };
+    let (socket, wanted) = (Path::new(socket), wanted(name));
+    let made: Result<Box<dyn Any>, Error> = match kind {
+        "tun" => client::make_tun(socket, &wanted).map(|tun| Box::new(tun) as _),
+        _ => client::make_wireguard(socket, &wanted, &[7; 32], 0).map(|made| Box::new(made) as _),
+    };
+    match &made {
         Ok(_) => eprintln!("made"),
         Err(error) => eprintln!("{error:?}"),
     }
-    while tun.is_ok() {
+    while made.is_ok() {
         std::thread::park();
     }
 }

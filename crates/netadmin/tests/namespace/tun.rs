@@ -1,22 +1,15 @@
-//! The helper in real network namespaces: what it makes, what it refuses, and what it leaves.
-//!
-//! Needs root, to make the namespaces and to become other users. The helper itself never runs as
-//! root, and neither do its clients where that matters.
-#![cfg(target_os = "linux")]
+//! TUN devices: what the helper makes, what it refuses, and what it leaves.
 
-#[path = "support/host.rs"]
-mod host;
-
-use host::{Host, NODE_UID, OTHER_UID, prefix, tun_request};
+use crate::host::{self, Host, NODE_UID, OTHER_UID, prefix, reason, wanted};
 use std::time::Duration;
 use wiremesh_netadmin::client::{self, Error};
-use wiremesh_netadmin::verbs::{Reason, Refusal, Reply};
+use wiremesh_netadmin::verbs::{Reason, Refusal};
 
 #[test]
 fn interface_is_as_asked_for_and_goes_with_the_connection() {
     let Some(host) = Host::new() else { return };
     let before = host.state();
-    let tun = client::make_tun(&host.socket, &tun_request("wm0")).expect("made");
+    let tun = client::make_tun(&host.socket, &wanted("wm0")).expect("made");
     let link = host.ip(&["-d", "link", "show", "wm0"]);
     for part in [
         "mtu 1420",
@@ -46,7 +39,7 @@ fn interface_is_as_asked_for_and_goes_with_the_connection() {
 #[test]
 fn table_reads_as_the_rules_say() {
     let Some(host) = Host::new() else { return };
-    let _tun = client::make_tun(&host.socket, &tun_request("wm0")).expect("made");
+    let _tun = client::make_tun(&host.socket, &wanted("wm0")).expect("made");
     let expected = "\
 table ip6 wiremesh-wm0 {
 \tchain input {
@@ -88,7 +81,7 @@ fn client_killed_with_9_leaves_nothing() {
     let Some(host) = Host::new() else { return };
     let before = host.state();
     // In the helper's group by a further group only, as `usermod --append` does it.
-    let mut client = host.client(&["--groups", &host.group()], "wm0");
+    let mut client = host.client(&["--groups", &host.group()], "tun wm0");
     assert_eq!(client.line(), "made");
     assert_ne!(host.state(), before);
     let status = client.status();
@@ -121,17 +114,17 @@ fn helper_holds_one_capability_and_no_more() {
     host.kill_helper();
     host.start_helper_with_file_capability();
     holds_one(host.helper_status());
-    client::make_tun(&host.socket, &tun_request("wm0")).expect("works the same");
+    client::make_tun(&host.socket, &wanted("wm0")).expect("works the same");
 }
 
 #[test]
 fn foreign_process_is_refused_even_where_the_file_lets_it_in() {
     let Some(host) = Host::new() else { return };
     let before = host.state();
-    let mut stranger = host.client(&["--clear-groups"], "wm0");
+    let mut stranger = host.client(&["--clear-groups"], "tun wm0");
     assert!(stranger.line().contains("Permission denied"));
     host.open_the_socket_file();
-    let mut stranger = host.client(&["--clear-groups"], "wm0");
+    let mut stranger = host.client(&["--clear-groups"], "tun wm0");
     assert!(stranger.line().contains("reason: Foreign"));
     assert_eq!(host.state(), before);
 }
@@ -147,7 +140,7 @@ fn what_is_refused_changes_nothing() {
     host.ip(&["route", "add", "unreachable", "fd00::/8"]);
     let before = host.state();
     let refused = |change: &dyn Fn(&mut wiremesh_netadmin::verbs::Interface)| {
-        let mut wanted = tun_request("wm0");
+        let mut wanted = wanted("wm0");
         change(&mut wanted);
         let error = client::make_tun(&host.socket, &wanted).expect_err("refused");
         assert_eq!(host.state(), before, "{error}");
@@ -157,7 +150,7 @@ fn what_is_refused_changes_nothing() {
         }
     };
     assert_eq!(
-        refused(&|i| i.name = tun_request("wmbusy").name),
+        refused(&|i| i.name = wanted("wmbusy").name),
         Refusal::from(Reason::NameInUse)
     );
     let busy = Refusal::with(Reason::Overlap, "10.9.0.1/24");
@@ -176,11 +169,11 @@ fn what_is_refused_changes_nothing() {
 #[test]
 fn second_interface_with_the_same_overlay_is_refused() {
     let Some(host) = Host::new() else { return };
-    let _first = client::make_tun(&host.socket, &tun_request("wm0")).expect("made");
-    let error = client::make_tun(&host.socket, &tun_request("wm1")).expect_err("overlaps");
-    assert!(reason(&error) == Some(Reason::Overlap), "{error}");
-    let error = client::make_tun(&host.socket, &tun_request("wm0")).expect_err("overlaps");
-    assert!(reason(&error) == Some(Reason::Overlap), "{error}");
+    let _first = client::make_tun(&host.socket, &wanted("wm0")).expect("made");
+    let error = client::make_tun(&host.socket, &wanted("wm1")).expect_err("overlaps");
+    assert_eq!(reason(&error), Some(Reason::Overlap));
+    let error = client::make_tun(&host.socket, &wanted("wm0")).expect_err("overlaps");
+    assert_eq!(reason(&error), Some(Reason::Overlap));
 }
 
 #[test]
@@ -194,10 +187,7 @@ fn malformed_verbs_are_answered_and_cut_off() {
         &[9; 60],
         b"GET / HTTP/1.0\r\n\r\n",
     ] {
-        let Reply::Refused(refusal) = host.say_raw(bytes) else {
-            panic!("it is nonsense");
-        };
-        let reason = refusal.reason;
+        let reason = host.refusal_of(bytes).reason;
         assert!(
             matches!(reason, Reason::Malformed | Reason::Version | Reason::Name),
             "{reason:?}"
@@ -210,12 +200,12 @@ fn malformed_verbs_are_answered_and_cut_off() {
 fn silent_and_surplus_clients_are_cut_off() {
     let Some(host) = Host::new() else { return };
     let silent: Vec<_> = (0..16).map(|_| host.connect()).collect();
-    let error = client::make_tun(&host.socket, &tun_request("wm0")).expect_err("full");
-    assert!(reason(&error) == Some(Reason::Full), "{error}");
+    let error = client::make_tun(&host.socket, &wanted("wm0")).expect_err("full");
+    assert_eq!(reason(&error), Some(Reason::Full));
     for socket in &silent {
         host::wait_for_end(socket, Duration::from_secs(8));
     }
-    client::make_tun(&host.socket, &tun_request("wm0")).expect("room again");
+    client::make_tun(&host.socket, &wanted("wm0")).expect("room again");
 }
 
 #[test]
@@ -223,7 +213,7 @@ fn helper_killed_leaves_the_guard_and_its_next_start_removes_both() {
     let Some(mut host) = Host::new() else { return };
     host.ip(&["tuntap", "add", "wmother", "mode", "tun"]);
     let before = host.state();
-    let tun = client::make_tun(&host.socket, &tun_request("wm0")).expect("made");
+    let tun = client::make_tun(&host.socket, &wanted("wm0")).expect("made");
     let during = host.state();
     host.kill_helper();
     assert_eq!(
@@ -234,7 +224,7 @@ fn helper_killed_leaves_the_guard_and_its_next_start_removes_both() {
     host.start_helper();
     assert_eq!(host.state(), before);
     drop(tun);
-    client::make_tun(&host.socket, &tun_request("wm0")).expect("works again");
+    client::make_tun(&host.socket, &wanted("wm0")).expect("works again");
     host.wait_for(&before);
 }
 
@@ -242,7 +232,7 @@ fn helper_killed_leaves_the_guard_and_its_next_start_removes_both() {
 fn table_without_its_interface_goes_at_the_next_start() {
     let Some(mut host) = Host::new() else { return };
     let before = host.state();
-    let tun = client::make_tun(&host.socket, &tun_request("wm0")).expect("made");
+    let tun = client::make_tun(&host.socket, &wanted("wm0")).expect("made");
     host.kill_helper();
     drop(tun);
     assert!(host.nft().contains("wiremesh-wm0"));
@@ -278,7 +268,7 @@ fn second_helper_at_the_same_socket_and_one_without_the_capability_say_why() {
 fn guard_stops_who_is_not_the_node() {
     let Some(host) = Host::new() else { return };
     host.ip(&["link", "set", "lo", "up"]);
-    let mut client = host.client(&["--groups", &host.group()], "wm0");
+    let mut client = host.client(&["--groups", &host.group()], "tun wm0");
     assert_eq!(client.line(), "made");
     for port in [2707, 2708] {
         let dial = format!("s.sendto(b'x', ('fd77:6d00::2', {port}))");
@@ -312,11 +302,4 @@ fn guard_stops_who_is_not_the_node() {
         host.python(OTHER_UID, &(control(9009) + &to(9009))),
         "EPERM"
     );
-}
-
-fn reason(error: &Error) -> Option<Reason> {
-    match error {
-        Error::Refused(refusal) => Some(refusal.reason),
-        _ => None,
-    }
 }
