@@ -45,8 +45,13 @@ impl Request {
     }
 }
 
-/// Puts a descriptor under the watch of the runtime, which there must be.
-pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Puts a descriptor under the watch of the runtime, which there must be: tokio's own way to say that
+/// it is open for as long is `unsafe`.
+///
+/// # Errors
+///
+/// The runtime's, for example when it can watch no more.
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned, so it is open, and it is moved in: nobody else closes or
     // replaces it for as long as it is watched.
     Ok(unsafe { AsyncFd::register(fd)? })

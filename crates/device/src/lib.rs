@@ -45,4 +45,5 @@ mod properties;
 pub use arrival::{Arrival, Segment, Segments};
 pub use departures::{Departures, Flushed};
 pub use error::TunError;
+pub use kernel::watch;
 pub use tun::{Offloads, Tun};

@@ -94,11 +94,20 @@ impl UdpSockets {
         Self::open(Wanted::Any(port), config)
     }
 
+    /// No socket at all: receiving waits, sending drops.
+    pub fn none() -> Self {
+        Self::of(Wanted::Addresses(Vec::new()), UdpConfig::default(), Vec::new())
+    }
+
     fn open(wanted: Wanted, config: UdpConfig) -> Result<Self, BindError> {
         let sockets = wanted.open(&config)?;
+        Ok(Self::of(wanted, config, sockets))
+    }
+
+    fn of(wanted: Wanted, config: UdpConfig, sockets: Vec<Socket>) -> Self {
         let readers = Arc::new(WakerList::default());
         let writers = Arc::new(WakerList::default());
-        Ok(UdpSockets {
+        UdpSockets {
             open: RwLock::new(Open {
                 config,
                 wanted,
@@ -111,7 +120,7 @@ impl UdpSockets {
             writers,
             next_to_receive: AtomicUsize::new(0),
             counters: Counters::default(),
-        })
+        }
     }
 
     pub(crate) fn opened(&self) -> RwLockReadGuard<'_, Open> {
