@@ -27,6 +27,7 @@ mod load;
 mod node;
 mod peer;
 mod psk_slots;
+mod remote;
 mod sessions;
 mod status;
 mod timers;

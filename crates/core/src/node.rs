@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::event::Event;
 use crate::peer::{Peer, PeerKey, PeerStats};
 use crate::psk_slots::PskSlots;
+use crate::remote::Remote;
 use crate::status::{PeerState, PeerStatus};
 use admission::PendingAdmission;
 use alloc::boxed::Box;
@@ -33,7 +34,7 @@ pub use gate::{GATE_CLOSED, GATE_OPEN};
 use shared::Shared;
 pub use usage::Usage;
 use wiremesh_control::{PeerSettings, Pin};
-use wiremesh_noise::{RemoteIdentity, Role};
+use wiremesh_noise::Role;
 use wiremesh_wire::{Instant, NodeId, Now, address};
 
 /// A datagram to be sent.
@@ -171,7 +172,7 @@ impl Node {
         self.shared.drbg.reseed(now, entropy);
     }
 
-    /// Adds a peer. Nothing is sent until there is a reason to.
+    /// Adds a peer. Nothing is sent, and no key agreement made, until there is a reason to.
     ///
     /// # Errors
     ///
@@ -186,7 +187,7 @@ impl Node {
         if self.peers.by_id.len() >= self.shared.limits.peers_max as usize {
             return Err(AddPeerError::TooManyPeers);
         }
-        let remote = RemoteIdentity::new(&self.shared.local, config.node_id);
+        let remote = Remote::Named(config.node_id);
         self.insert_peer(now, config, remote)
     }
 
@@ -194,7 +195,7 @@ impl Node {
         &mut self,
         now: Now,
         config: PeerConfig,
-        remote: RemoteIdentity,
+        remote: Remote,
     ) -> Result<PeerKey, AddPeerError> {
         let key = self.peers.next_key();
         let overlay = address::overlay_address(&config.node_id);

@@ -5,6 +5,7 @@
 
 use crate::config::Path;
 use crate::psk_slots::PskSlots;
+use crate::remote::Remote;
 use crate::sessions::Sessions;
 use crate::timers::Timers;
 use alloc::boxed::Box;
@@ -15,7 +16,7 @@ use core::time::Duration;
 use wiremesh_control::PeerSettings;
 use wiremesh_control::machine::{ADMISSION_TIME, Machine};
 use wiremesh_noise::constants::{REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME};
-use wiremesh_noise::{CookieState, InitiatorHandshake, RemoteIdentity};
+use wiremesh_noise::{CookieState, InitiatorHandshake};
 use wiremesh_wire::{Instant, IpNet, Tai64n, UnixTime};
 
 /// A handle of a peer. It stays unique: a removed peer's handle never names another one.
@@ -92,7 +93,7 @@ impl Link {
 /// One peer.
 pub(crate) struct Peer {
     pub(crate) key: PeerKey,
-    pub(crate) remote: RemoteIdentity,
+    pub(crate) remote: Remote,
     pub(crate) psks: PskSlots,
     /// The level that a session needs to carry more than control packets.
     pub(crate) gate: u8,

@@ -1,6 +1,6 @@
 //! Times of the parts of an exchange, and of its steps.
 
-use crate::Report;
+use crate::report::Report;
 use curve25519_dalek::MontgomeryPoint;
 use std::hint::black_box;
 use std::time::Instant;

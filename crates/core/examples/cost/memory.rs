@@ -1,13 +1,9 @@
 //! Memory that one node holds for each of its peers, and for an exchange.
-//!
-//! Counts what is allocated, with what glibc's allocator adds to it: 8 bytes in front, rounded up to
-//! 16, at least 32.
 
-use crate::Report;
 use crate::cpu::{Sides, key};
+use crate::heap::{held, held_by};
 use crate::nodes::{Host, meet, start};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use crate::report::Report;
 use std::time::Duration;
 use wiremesh_control::{Level, Machine, Policy};
 use wiremesh_wire::NodeId;
@@ -16,44 +12,6 @@ use wiremesh_wire::NodeId;
 const CONFIGURED: u32 = 20_000;
 /// Peers with a session: as many as can be met within the life of one.
 const LIVE: u32 = 500;
-
-thread_local! {
-    static HELD: Cell<usize> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting what this thread holds.
-struct Counting;
-
-#[global_allocator]
-static HEAP: Counting = Counting;
-
-const fn with_overhead(layout: Layout) -> usize {
-    let len = (layout.size() + 8).next_multiple_of(16);
-    if len < 32 { 32 } else { len }
-}
-
-// SAFETY: every call goes to the system's allocator as it came; the counter is of this thread,
-// needs no destructor, and allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.set(HELD.get().wrapping_add(with_overhead(layout)));
-        // SAFETY: as of our caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.set(HELD.get().wrapping_sub(with_overhead(layout)));
-        // SAFETY: as of our caller; the pointer is from `alloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-/// Bytes that `make` leaves behind, without the value itself.
-fn held_by<T>(make: impl FnOnce() -> T) -> (usize, T) {
-    let before = HELD.get();
-    let made = make();
-    (HELD.get().wrapping_sub(before), made)
-}
 
 /// Adds all figures.
 pub fn measure(report: &mut Report) {
@@ -94,7 +52,7 @@ fn configured(policy: Option<Policy>, ids: &[NodeId]) -> f64 {
 fn met(policy: Option<Policy>) -> [f64; 2] {
     let mut now = start();
     let mut hub = Host::new(1, policy, now);
-    let before = HELD.get();
+    let before = held();
     for number in 0..LIVE {
         let mut remote = Host::new(number + 1_000, policy, now);
         let (hub_id, id) = (hub.node.node_id(), remote.node.node_id());
@@ -106,7 +64,7 @@ fn met(policy: Option<Policy>) -> [f64; 2] {
             "{reached:?}"
         );
     }
-    let per_peer = || HELD.get().wrapping_sub(before) as f64 / f64::from(LIVE);
+    let per_peer = || held().wrapping_sub(before) as f64 / f64::from(LIVE);
     let live = per_peer();
     for _ in 0..120 {
         now = now + Duration::from_secs(10);

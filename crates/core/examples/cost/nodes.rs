@@ -1,7 +1,7 @@
 //! Two whole nodes from cold to the first packet that passes: CPU of each side.
 
-use crate::Report;
 use crate::cpu::{key, median};
+use crate::report::Report;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant as Clock};
 use wiremesh_control::{Level, Policy, Stage};

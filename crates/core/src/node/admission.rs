@@ -11,6 +11,7 @@ use crate::config::{AddPeerError, Admission, Path, PeerConfig};
 use crate::counters::DropReason;
 use crate::event::Event;
 use crate::peer::{Peer, PeerKey, Provisional};
+use crate::remote::Remote;
 use alloc::vec::Vec;
 use core::time::Duration;
 use wiremesh_control::machine::Machine;
@@ -72,7 +73,7 @@ impl Node {
         };
         let mut config = PeerConfig::new(node_id);
         config.security.needs_admission = needs_proof;
-        let Ok(key) = self.insert_peer(now, config, remote) else {
+        let Ok(key) = self.insert_peer(now, config, Remote::Met(remote)) else {
             return self.shared.counters.drop_for(DropReason::LimitReached);
         };
         self.provisional_peers += 1;

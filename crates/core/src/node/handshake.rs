@@ -106,7 +106,7 @@ impl Shared {
         let timestamp = self.next_timestamp(now);
         let (message, state) = create_initiation(
             &self.local,
-            &peer.remote,
+            peer.remote.identity(&self.local),
             *ephemeral,
             local_index,
             timestamp,
@@ -305,7 +305,7 @@ impl Node {
         let Some(peer) = known.and_then(|key| self.peers.of(key)) else {
             return self.handle_stranger(now, path, opened);
         };
-        let Ok(initiation) = opened.authenticate(&peer.remote) else {
+        let Ok(initiation) = opened.authenticate(peer.remote.identity(&self.shared.local)) else {
             return self.shared.counters.drop_for(DropReason::HandshakeInvalid);
         };
         if peer
@@ -372,9 +372,10 @@ impl Node {
         let Some(link) = peer.link.as_deref_mut() else {
             return;
         };
+        let remote = peer.remote.identity(&self.shared.local);
         if link
             .cookie
-            .consume_reply(message, &peer.remote, now.instant)
+            .consume_reply(message, remote, now.instant)
             .is_err()
         {
             self.shared.counters.drop_for(DropReason::CookieInvalid);
