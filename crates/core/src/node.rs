@@ -1,6 +1,6 @@
 //! The node: construction, peers, commands and polls.
 //!
-//! Owns the table of peers and, in [`Shared`], everything that all peers share. Messages are
+//! Owns the table of peers in [`Peers`] and, in [`Shared`], everything that they share. Messages are
 //! handled in `node/handshake.rs` and `node/data.rs`, strangers in `node/admission.rs`, deadlines
 //! in `node/timeout.rs`; `node/gate.rs` says which sessions carry data, and `node/control.rs` is
 //! where the control protocol is attached.
@@ -11,12 +11,13 @@ mod control;
 mod data;
 mod gate;
 mod handshake;
+mod peers;
 mod prefixes;
 mod shared;
 mod timeout;
 mod usage;
 
-use crate::config::{AddPeerError, NewNodeError, NodeConfig, Path, PeerConfig};
+use crate::config::{AddPeerError, NewNodeError, NodeConfig, Path, PeerConfig, Routing};
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::peer::{Peer, PeerKey, PeerStats};
@@ -31,6 +32,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::ops::Range;
 use core::time::Duration;
 pub use gate::{GATE_CLOSED, GATE_OPEN};
+use peers::Peers;
 use shared::Shared;
 pub use usage::Usage;
 use wiremesh_control::{PeerSettings, Pin};
@@ -91,60 +93,6 @@ pub struct Node {
 /// Most places that an initiation is sent to at once.
 const CANDIDATES_MAX: usize = 24;
 
-/// The table of peers. Handles are an index and a generation.
-#[derive(Default)]
-struct Peers {
-    slots: Vec<(u32, Option<Box<Peer>>)>,
-    free: Vec<u32>,
-    by_id: BTreeMap<NodeId, PeerKey>,
-}
-
-impl Peers {
-    fn of(&mut self, key: PeerKey) -> Option<&mut Peer> {
-        match self.slots.get_mut(key.index()) {
-            Some((generation, Some(peer))) if *generation == key.generation() => Some(peer),
-            _ => None,
-        }
-    }
-
-    fn peek(&self, key: PeerKey) -> Option<&Peer> {
-        match self.slots.get(key.index()) {
-            Some((generation, Some(peer))) if *generation == key.generation() => Some(peer),
-            _ => None,
-        }
-    }
-
-    fn next_key(&mut self) -> PeerKey {
-        match self.free.last() {
-            Some(index) => PeerKey::new(*index, self.slots[*index as usize].0),
-            None => PeerKey::new(self.slots.len() as u32, 0),
-        }
-    }
-
-    fn insert(&mut self, peer: Box<Peer>) {
-        self.by_id.insert(peer.remote.node_id(), peer.key);
-        if self.free.last() == Some(&(peer.key.index() as u32)) {
-            self.free.pop();
-            let index = peer.key.index();
-            self.slots[index].1 = Some(peer);
-        } else {
-            self.slots.push((peer.key.generation(), Some(peer)));
-        }
-    }
-
-    fn remove(&mut self, key: PeerKey) -> Option<Box<Peer>> {
-        self.of(key)?;
-        let slot = &mut self.slots[key.index()];
-        slot.0 = slot.0.wrapping_add(1);
-        self.free.push(key.index() as u32);
-        let peer = slot.1.take();
-        if let Some(peer) = &peer {
-            self.by_id.remove(&peer.remote.node_id());
-        }
-        peer
-    }
-}
-
 impl Node {
     /// Makes a node. `seed` is 32 bytes of the operating system's randomness; all secrets of the
     /// node come from it, so it is used once and never stored.
@@ -154,8 +102,8 @@ impl Node {
     /// [`NewNodeError`]: the policy contradicts itself.
     pub fn new(config: NodeConfig, seed: [u8; 32], now: Now) -> Result<Self, NewNodeError> {
         Ok(Self {
+            peers: Peers::new(&seed),
             shared: Shared::new(config, seed, now)?,
-            peers: Peers::default(),
             pending_admissions: BTreeMap::new(),
             provisional_peers: 0,
             strangers: VecDeque::new(),
@@ -181,10 +129,10 @@ impl Node {
         if config.node_id == self.node_id() {
             return Err(AddPeerError::OwnKey);
         }
-        if self.peers.by_id.contains_key(&config.node_id) {
+        if self.peers.key_of(&config.node_id).is_some() {
             return Err(AddPeerError::Exists);
         }
-        if self.peers.by_id.len() >= self.shared.limits.peers_max as usize {
+        if self.peers.len() >= self.shared.limits.peers_max as usize {
             return Err(AddPeerError::TooManyPeers);
         }
         let remote = Remote::Named(config.node_id);
@@ -270,12 +218,19 @@ impl Node {
 
     /// The peer with this key, if there is one.
     pub fn peer_by_id(&self, id: &NodeId) -> Option<PeerKey> {
-        self.peers.by_id.get(id).copied()
+        self.peers.key_of(id)
     }
 
     /// The peer whose allowed IPs hold this address.
+    ///
+    /// Costs the same for any number of peers if it is an overlay address.
     pub fn peer_by_address(&self, address: IpAddr) -> Option<PeerKey> {
-        self.shared.allowed.lookup(address)
+        let overlay = match (self.shared.routing, address) {
+            (Routing::Overlay, IpAddr::V6(address)) => self.peers.with_overlay(address),
+            _ => None,
+        };
+        // It is a prefix of one address: none is longer.
+        overlay.or_else(|| self.shared.allowed.lookup(address))
     }
 
     /// The key of a peer.
@@ -285,7 +240,7 @@ impl Node {
 
     /// All peers, ordered by key.
     pub fn peers(&self) -> impl Iterator<Item = PeerKey> + '_ {
-        self.peers.by_id.values().copied()
+        self.peers.keys()
     }
 
     /// Sets where a peer is reached. A live session goes on there.

@@ -12,7 +12,9 @@ mod responder;
 mod transcript;
 
 pub use initiator::{InitiatorHandshake, create_initiation};
-pub use responder::{AuthenticatedInitiation, OpenedInitiation, open_initiation};
+pub use responder::{
+    AuthenticatedInitiation, OpenedInitiation, open_initiation, open_initiation_from,
+};
 
 use core::fmt;
 use wiremesh_wire::InvalidNodeId;

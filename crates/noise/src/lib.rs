@@ -27,7 +27,7 @@ pub mod session;
 pub use cookie::{CookieChecker, CookieError, CookieState, set_mac2, verify_mac1};
 pub use handshake::{
     AuthenticatedInitiation, HandshakeError, InitiatorHandshake, OpenedInitiation,
-    create_initiation, open_initiation,
+    create_initiation, open_initiation, open_initiation_from,
 };
 pub use identity::{LocalIdentity, RemoteIdentity};
 pub use replay::ReplayWindow;

@@ -38,7 +38,7 @@ impl Node {
         let room = match self.shared.admission {
             Admission::Proof { pending_max } if with_proof => {
                 let full = self.provisional_peers >= pending_max
-                    || self.peers.by_id.len() >= self.shared.limits.peers_max as usize;
+                    || self.peers.len() >= self.shared.limits.peers_max as usize;
                 !full || self.replaceable_stranger().is_some()
             }
             Admission::AllowList | Admission::Proof { .. } => {
@@ -47,7 +47,7 @@ impl Node {
             }
             Admission::AllowAll { provisional_max } => {
                 self.provisional_peers < provisional_max
-                    && self.peers.by_id.len() < self.shared.limits.peers_max as usize
+                    && self.peers.len() < self.shared.limits.peers_max as usize
             }
             Admission::Ask { pending_max } => {
                 self.pending_admissions.len() < pending_max as usize
@@ -104,7 +104,7 @@ impl Node {
 
     fn make_room_for_stranger(&mut self, pending_max: u32) {
         let full = self.provisional_peers >= pending_max
-            || self.peers.by_id.len() >= self.shared.limits.peers_max as usize;
+            || self.peers.len() >= self.shared.limits.peers_max as usize;
         if let Some(key) = self.replaceable_stranger().filter(|_| full) {
             self.remove_peer(key);
             self.shared.counters.drop_for(DropReason::LimitReached);

@@ -176,7 +176,7 @@ impl Node {
             self.shared.counters.drop_for(DropReason::ControlOnly);
             return Err(Rejected::NoRoute(packet));
         }
-        let Some(key) = self.shared.allowed.lookup(header.destination) else {
+        let Some(key) = self.peer_by_address(header.destination) else {
             return Err(Rejected::NoRoute(packet));
         };
         let Some(peer) = self.peers.of(key) else {

@@ -35,7 +35,7 @@ impl Node {
     /// Counts what the node holds now.
     pub fn usage(&self) -> Usage {
         let mut usage = Usage {
-            peers: self.peers.by_id.len(),
+            peers: self.peers.len(),
             provisional_peers: self.provisional_peers as usize,
             pending_admissions: self.pending_admissions.len(),
             indices: self.shared.indices.len(),

@@ -7,7 +7,7 @@ use crate::support::{
 use proptest::prelude::*;
 use wiremesh_noise::{
     HandshakeError, LocalIdentity, RemoteIdentity, Role, SessionKeys, create_initiation,
-    open_initiation, verify_mac1,
+    open_initiation, open_initiation_from, verify_mac1,
 };
 use wiremesh_wire::{PresharedKey, SecretKey, Tai64n};
 
@@ -174,11 +174,30 @@ fn initiator_that_claims_a_key_it_does_not_hold_is_refused() {
     // A claimed key that is no node id is refused where it is parsed.
     initiation.encrypted_static[..32].copy_from_slice(&SMALL_ORDER);
     aead_seal(&key, 0, &transcript, &mut initiation.encrypted_static);
-    let refused = open_initiation(&pair.responder, &initiation);
-    assert!(matches!(
-        refused.err(),
-        Some(HandshakeError::InvalidNodeId(_))
-    ));
+    let unknown = |bytes: &[u8; 32]| {
+        assert_eq!(bytes, &SMALL_ORDER);
+        None
+    };
+    for refused in [
+        open_initiation(&pair.responder, &initiation),
+        open_initiation_from(&pair.responder, &initiation, unknown),
+    ] {
+        let error = refused.err();
+        assert!(matches!(error, Some(HandshakeError::InvalidNodeId(_))));
+    }
+}
+
+#[test]
+fn static_key_that_was_checked_before_is_asked_for_and_taken() {
+    let pair = Pair::new(1, 2);
+    let (initiation, _) = create_initiation(&pair.initiator, &pair.to_responder, [3; 32], 7, at(1));
+    let known = |bytes: &[u8; 32]| {
+        let id = pair.initiator.node_id();
+        (bytes == id.as_bytes()).then_some(id)
+    };
+    let opened = open_initiation_from(&pair.responder, &initiation, known).expect("opens");
+    assert_eq!(opened.peer(), pair.initiator.node_id());
+    assert!(opened.authenticate(&pair.to_initiator).is_ok());
 }
 
 #[test]
