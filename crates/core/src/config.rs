@@ -207,6 +207,8 @@ impl PeerConfig {
 /// Why a node was not made. The caller is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NewNodeError {
+    /// Admission of unknown keys, of which the kernel tells nothing.
+    Admission,
     /// The secret key has no valid public key: never in practice.
     Key(InvalidNodeId),
     /// The policy contradicts itself.

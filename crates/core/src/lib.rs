@@ -18,14 +18,18 @@
 #![deny(missing_docs)]
 extern crate alloc;
 
+mod agreeing;
 mod allowed_ips;
+mod clock;
 mod config;
 mod counters;
 mod drbg;
 mod event;
+mod kernel;
 mod load;
 mod node;
 mod peer;
+mod prefixes;
 mod psk_slots;
 mod remote;
 mod sessions;
@@ -40,6 +44,7 @@ pub use config::{
 };
 pub use counters::{Counters, DropReason};
 pub use event::{Event, HandshakeFailure};
+pub use kernel::*;
 pub use node::{GATE_CLOSED, GATE_OPEN, Node, NotReady, Received, Rejected, Transmit, Usage};
 pub use peer::PeerKey;
 pub use status::{PeerSecurity, PeerState, PeerStatus};

@@ -148,10 +148,11 @@ impl Node {
         let key = self.peers.next_key();
         let overlay = address::overlay_address(&config.node_id);
         let control = address::control_address(&config.node_id);
-        let own = self.shared.own_prefixes(overlay, control);
+        let own = self.shared.prefixes.own(overlay, control);
         let wanted = own.iter().chain(&config.allowed_ips);
         self.shared
-            .insert_prefixes(key, wanted)
+            .prefixes
+            .insert(key, wanted)
             .map_err(AddPeerError::Overlap)?;
         let settings =
             (config.security != PeerSettings::default()).then(|| Box::new(config.security.clone()));
@@ -225,12 +226,12 @@ impl Node {
     ///
     /// Costs the same for any number of peers if it is an overlay address.
     pub fn peer_by_address(&self, address: IpAddr) -> Option<PeerKey> {
-        let overlay = match (self.shared.routing, address) {
+        let overlay = match (self.shared.prefixes.routing, address) {
             (Routing::Overlay, IpAddr::V6(address)) => self.peers.with_overlay(address),
             _ => None,
         };
         // It is a prefix of one address: none is longer.
-        overlay.or_else(|| self.shared.allowed.lookup(address))
+        overlay.or_else(|| self.shared.prefixes.lookup(address))
     }
 
     /// The key of a peer.
@@ -385,6 +386,13 @@ impl Node {
         &self.shared.counters
     }
 
+    /// For how long data that was sent to a peer has had no answer; `None` when nothing waits.
+    pub fn unanswered_for(&self, now: Now, key: PeerKey) -> Option<Duration> {
+        let timers = &self.peers.peek(key)?.link.as_ref()?.timers;
+        let since = timers.unanswered_since?;
+        Some(now.instant.saturating_since(since))
+    }
+
     /// A snapshot of one peer.
     pub fn status(&self, now: Now, key: PeerKey) -> Option<PeerStatus> {
         let peer = self.peers.peek(key)?;
@@ -398,7 +406,7 @@ impl Node {
             node_id: peer.remote.node_id(),
             overlay: peer.overlay,
             path: peer.path,
-            allowed_ips: self.shared.prefixes_of(peer),
+            allowed_ips: self.shared.prefixes.of(peer.key, &peer.allowed_ips),
             persistent_keepalive: peer.persistent_keepalive,
             state: state_of(peer, live.is_some(), now),
             provisional: peer.provisional.is_some(),

@@ -7,88 +7,27 @@
 use super::Node;
 use super::gate::{GATE_CLOSED, GATE_OPEN};
 use super::shared::Shared;
-use crate::config::ControlConfig;
+use crate::agreeing::{Drawn, gate_number, suite_of};
 use crate::counters::DropReason;
-use crate::drbg::Drbg;
 use crate::event::Event;
 use crate::peer::{Peer, PeerKey, Provisional};
 use crate::psk_slots::{PskSlot, PskTag};
 use crate::status::PeerSecurity;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
-use wiremesh_control::machine::{ADMISSION_TIME, Context, Gate, Machine, Output, Slot};
-use wiremesh_control::{
-    Level, Local, LocalConfig, PeerSettings, Pin, Plane, Policy, PolicyError, Random, SuiteId,
-    Suites, required_level,
-};
-use wiremesh_noise::LocalIdentity;
+use wiremesh_control::machine::{ADMISSION_TIME, Context, Machine, Output, Slot};
+use wiremesh_control::{Level, PeerSettings, Pin, Policy, PolicyError, Suites, required_level};
 use wiremesh_wire::{NodeId, Now};
 
 /// The answer to an initiation of this age may well be on its way.
 const JUST_NOW: Duration = Duration::from_secs(1);
-
-/// What the control protocol of a node keeps beside its peers.
-pub(super) struct Agreeing {
-    local: Local,
-    pins: BTreeMap<NodeId, Pin>,
-    trace: bool,
-}
 
 /// What is to be done with a stranger once nothing borrows the table of peers.
 #[derive(Clone, Copy)]
 pub(super) enum Verdict {
     Keep(PeerKey),
     Forget(PeerKey),
-}
-
-/// The node's generator as the machines see it.
-struct Drawn<'a> {
-    drbg: &'a mut Drbg,
-    now: Now,
-}
-
-impl Random for Drawn<'_> {
-    fn fill(&mut self, out: &mut [u8]) {
-        for part in out.chunks_mut(32) {
-            part.copy_from_slice(&self.drbg.draw32(self.now)[..part.len()]);
-        }
-    }
-}
-
-impl Agreeing {
-    pub(super) fn new(
-        config: ControlConfig,
-        identity: &LocalIdentity,
-        drbg: &mut Drbg,
-        now: Now,
-    ) -> Result<Self, PolicyError> {
-        let local = LocalConfig {
-            secret_key: identity.secret().clone(),
-            network: config.network,
-            policy: config.policy,
-            kem_seed: config.kem_seed,
-            plane: Plane::Engine,
-            record_seq_floor: config.record_seq_floor,
-            rotate_after: config.rotate_after,
-        };
-        let mut random = Drawn { drbg, now };
-        Ok(Self {
-            local: Local::new(local, identity.node_id(), now.unix, &mut random)?,
-            pins: config.pins.into_iter().collect(),
-            trace: config.trace,
-        })
-    }
-
-    /// The number of our newest record is to be on disk before the record is sent.
-    pub(super) fn save_record_seq(&self) -> Event {
-        Event::SaveRecordSeq(self.local.record().record().seq)
-    }
-
-    fn pin(&self, id: &NodeId) -> Pin {
-        self.pins.get(id).copied().unwrap_or_default()
-    }
 }
 
 impl Shared {
@@ -291,22 +230,6 @@ impl Shared {
                 machine.handle_open_session_gone(cx)
             });
         }
-    }
-}
-
-/// The suite that makes sessions of a level.
-fn suite_of(level: Level) -> SuiteId {
-    match level {
-        Level::Classical => SuiteId::WIREGUARD,
-        Level::PostQuantum => SuiteId::HYBRID,
-        _ => SuiteId::HYBRID_STATIC,
-    }
-}
-
-fn gate_number(gate: Gate) -> u8 {
-    match gate {
-        Gate::Level(level) => level as u8,
-        Gate::Closed => GATE_CLOSED,
     }
 }
 

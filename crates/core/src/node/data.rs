@@ -145,7 +145,7 @@ impl Node {
             return Err(NotReady::UnknownPeer);
         };
         let what = (Slot::Current, packet_len);
-        let routing = self.shared.routing;
+        let routing = self.shared.prefixes.routing;
         let sealed = self.shared.seal(now, peer, what, out, |packet| {
             fill(packet);
             routing == Routing::AsGiven || !touches_control(packet)
@@ -359,7 +359,7 @@ impl Shared {
 
     /// Whether a packet is from or to a control address, where that has a meaning.
     fn is_control(&self, packet: &[u8]) -> bool {
-        self.routing == Routing::Overlay && touches_control(packet)
+        self.prefixes.routing == Routing::Overlay && touches_control(packet)
     }
 
     /// Cryptokey routing: the packet without its padding, if its source belongs to the peer.
@@ -373,9 +373,9 @@ impl Shared {
             self.counters.drop_for(DropReason::NotIp);
             return None;
         };
-        let overlay = self.routing == Routing::Overlay;
+        let overlay = self.prefixes.routing == Routing::Overlay;
         let own = overlay && header.source == IpAddr::V6(peer.overlay);
-        if !own && self.allowed.lookup(header.source) != Some(peer.key) {
+        if !own && self.prefixes.lookup(header.source) != Some(peer.key) {
             self.counters.drop_for(DropReason::SourceNotAllowed);
             return None;
         }

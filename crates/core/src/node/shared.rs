@@ -4,14 +4,16 @@
 //! a peer. Everything here has a limit; what does not fit is dropped and counted.
 
 use super::Transmit;
-use super::agreement::{Agreeing, Verdict};
-use crate::allowed_ips::AllowedIps;
-use crate::config::{Admission, Limits, NewNodeError, NodeConfig, Path, Routing};
+use super::agreement::Verdict;
+use crate::agreeing::Agreeing;
+use crate::clock::WallClock;
+use crate::config::{Admission, Limits, NewNodeError, NodeConfig, Path};
 use crate::counters::{Counters, DropReason};
 use crate::drbg::{Drbg, Jitter};
 use crate::event::Event;
 use crate::load::Load;
 use crate::peer::{Peer, PeerKey};
+use crate::prefixes::Prefixes;
 use crate::wheel::Wheel;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -20,6 +22,7 @@ use core::hash::{BuildHasherDefault, Hasher};
 use core::net::Ipv6Addr;
 use core::time::Duration;
 use hashbrown::HashMap;
+use wiremesh_control::Plane;
 use wiremesh_noise::{CookieChecker, LocalIdentity};
 use wiremesh_wire::{Instant, Now, Tai64n, UnixTime, address};
 
@@ -57,8 +60,7 @@ pub(super) struct Shared {
     pub(super) mtu_bytes: usize,
     pub(super) drbg: Drbg,
     pub(super) jitter: Jitter,
-    pub(super) allowed: AllowedIps,
-    pub(super) routing: Routing,
+    pub(super) prefixes: Prefixes,
     pub(super) indices: HashMap<u32, PeerKey, BuildHasherDefault<IndexHasher>>,
     pub(super) wheel: Wheel,
     pub(super) load: Load,
@@ -68,14 +70,11 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     last_timestamp: Option<Tai64n>,
     reserved: Option<Tai64n>,
-    clock_offset: Duration,
+    pub(super) clock: WallClock,
 }
 
 /// How far ahead timestamps are reserved on disk, so that it is written rarely.
 const RESERVE: Duration = Duration::from_secs(60);
-
-/// A jump of the wall clock against the monotonic one that ends all sessions.
-const CLOCK_STEP: Duration = Duration::from_secs(30);
 
 impl Shared {
     pub(super) fn new(config: NodeConfig, seed: [u8; 32], now: Now) -> Result<Self, NewNodeError> {
@@ -85,9 +84,10 @@ impl Shared {
         let local = LocalIdentity::new(config.secret_key).map_err(NewNodeError::Key)?;
         let suites = config
             .control
-            .map(|control| Agreeing::new(control, &local, &mut drbg, now).map(Box::new))
+            .map(|control| Agreeing::new(control, Plane::Engine, &local, &mut drbg, now))
             .transpose()
-            .map_err(NewNodeError::Policy)?;
+            .map_err(NewNodeError::Policy)?
+            .map(Box::new);
         let mut events = VecDeque::new();
         events.extend(suites.as_deref().map(Agreeing::save_record_seq));
         Ok(Self {
@@ -101,8 +101,7 @@ impl Shared {
             mtu_bytes: usize::from(config.mtu_bytes),
             drbg,
             jitter: Jitter::new(jitter_seed),
-            allowed: AllowedIps::default(),
-            routing: config.routing,
+            prefixes: Prefixes::new(config.routing),
             indices: HashMap::default(),
             wheel: Wheel::new(now.instant),
             load: Load::new(config.limits.handshakes_per_second_max, now.instant),
@@ -111,7 +110,7 @@ impl Shared {
             counters: Counters::default(),
             last_timestamp: config.timestamp_floor,
             reserved: config.timestamp_floor,
-            clock_offset: offset_of(now),
+            clock: WallClock::new(now),
         })
     }
 
@@ -152,14 +151,6 @@ impl Shared {
             }
         }
         timestamp
-    }
-
-    /// Whether the wall clock went forward by a step since the last call.
-    pub(super) fn clock_stepped(&mut self, now: Now) -> bool {
-        let offset = offset_of(now);
-        let stepped = offset > self.clock_offset + CLOCK_STEP;
-        self.clock_offset = offset;
-        stepped
     }
 
     /// Queues an event; `false` if there is no room.
@@ -203,7 +194,9 @@ impl Shared {
 
     /// Frees what the node holds for a peer that is being removed.
     pub(super) fn forget(&mut self, peer: &mut Peer) {
-        self.take_prefixes(peer);
+        let own = self.prefixes.own(peer.overlay, peer.control);
+        let nets = own.iter().chain(peer.allowed_ips.iter());
+        self.prefixes.take(peer.key, nets);
         self.drop_link(peer);
     }
 
@@ -230,12 +223,4 @@ fn plus(timestamp: Tai64n, step: Duration) -> Tai64n {
         .saturating_add(step.as_secs())
         .to_be_bytes();
     Tai64n::from_bytes(bytes)
-}
-
-/// Wall clock minus monotonic clock. Only changes of it mean anything.
-fn offset_of(now: Now) -> Duration {
-    // A day's head start keeps the difference positive when the wall clock is near 1970.
-    const DAY: Duration = Duration::from_secs(86_400);
-    let mono = Duration::from_nanos(now.instant.as_nanos());
-    (now.unix.as_duration() + DAY + Duration::from_secs(1 << 40)).saturating_sub(mono)
 }

@@ -52,7 +52,7 @@ impl Node {
     /// Ends all sessions when the wall clock stepped forward: this may be a restored snapshot,
     /// whose nonces were used once already.
     pub(super) fn check_clock(&mut self, now: Now) {
-        if !self.shared.clock_stepped(now) {
+        if !self.shared.clock.stepped(now) {
             return;
         }
         self.shared.renew_record(now);
