@@ -101,6 +101,22 @@ impl PacketKey for NullKey {
     }
 }
 
+/// The shortest packet to which every QUIC stack gives a stateless reset, which must be shorter and
+/// still have room for its token (RFC 9000, section 10.3).
+const ANSWERED_BYTES_MIN: usize = 43;
+
+/// The same packet, with PADDING frames where it would be too short for a stateless reset. A packet
+/// with a long header stays as it is: it has a length, and is padded already.
+pub fn long_enough_for_a_reset(packet: &[u8]) -> Vec<u8> {
+    let mut longer = packet.to_vec();
+    let has_short_header = packet.first().is_some_and(|first| first & 0x80 == 0);
+    if let Some(tag) = longer.pop_if(|_| has_short_header) {
+        longer.resize(longer.len().max(ANSWERED_BYTES_MIN - 1), 0);
+        longer.push(tag);
+    }
+    longer
+}
+
 /// Both directions of the packet key; boxes of a zero-sized type allocate nothing.
 pub(crate) fn packet_keys() -> KeyPair<Box<dyn PacketKey>> {
     KeyPair {
@@ -357,6 +373,18 @@ mod tests {
         distinct.dedup();
         assert_eq!(distinct.len(), 100);
         assert!(distinct.iter().all(|id| id.len() == CID_LEN));
+    }
+
+    #[test]
+    fn a_short_packet_is_padded_in_front_of_its_tag() {
+        let short = [0x40, 1, 2, PACKET_TAG];
+        let padded = long_enough_for_a_reset(&short);
+        assert_eq!(padded.len(), ANSWERED_BYTES_MIN);
+        assert_eq!((&padded[..3], padded.last()), (&short[..3], Some(&PACKET_TAG)));
+        assert!(padded[3..padded.len() - 1].iter().all(|byte| *byte == 0));
+        for unchanged in [&[0x40; 43][..], &[0xc0; 20], &[]] {
+            assert_eq!(long_enough_for_a_reset(unchanged), unchanged);
+        }
     }
 
     #[test]

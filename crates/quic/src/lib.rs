@@ -89,7 +89,7 @@ mod server;
 mod session_tests;
 mod transport;
 
-pub use keys::{PACKET_TAG, ResetKey};
+pub use keys::{PACKET_TAG, ResetKey, long_enough_for_a_reset};
 pub use message::{MESSAGE_LEN_MAX, PARAMETERS_LEN_MAX};
 pub use protocols::{
     HandshakeData, InvalidProtocols, PROTOCOL_NAME_LEN_MAX, PROTOCOLS_LEN_MAX, PROTOCOLS_MAX,
