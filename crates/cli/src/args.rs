@@ -315,10 +315,10 @@ pub struct UpArgs {
     /// TOML file or wg0.conf [default: $XDG_CONFIG_HOME/wiremesh/config.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Who reaches the peers: this program alone, or with an interface every program of the host
+    /// Who runs WireGuard, and who reaches the peers
     #[arg(long, value_enum, default_value_t)]
     pub mode: Mode,
-    /// Name of the interface, for --mode tun
+    /// Name of the interface, for --mode tun and --mode kernel
     #[arg(long, value_name = "NAME", default_value = "wm0")]
     pub interface: String,
     /// Socket of wiremesh-netadmin, which makes the interface
@@ -337,6 +337,8 @@ pub enum Mode {
     Rootless,
     /// Every program of the host, through an interface of the helper
     Tun,
+    /// The same, with the kernel's WireGuard doing the work
+    Kernel,
 }
 
 /// Arguments of `status`.

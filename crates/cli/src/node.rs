@@ -10,8 +10,8 @@ use crate::keys;
 use std::time::Duration;
 use wiremesh::quinn::{ConnectionError, TransportConfig, VarInt};
 use wiremesh::{
-    Admission, BindError, ConnectError, Endpoint, Node, NodeBuilder, PeerConfig, StateError,
-    Ticket, TicketSecret,
+    Admission, BindError, ConnectError, Endpoint, InterfaceError, Node, NodeBuilder, PeerConfig,
+    StateError, Ticket, TicketSecret,
 };
 
 /// Strangers at a time at a node that prints a ticket with a secret.
@@ -113,6 +113,13 @@ pub async fn bind(builder: NodeBuilder) -> Result<Node, Failure> {
         let what = format!("the node cannot start: {error}");
         match &error {
             BindError::Key(_) | BindError::Mtu(_) | BindError::Protocols(_) => Failure::input(what),
+            BindError::Interface(error) => {
+                let failure = match error {
+                    InterfaceError::Name(_) => Failure::input(what).at("the option --interface"),
+                    _ => Failure::runtime(what),
+                };
+                failure.fix(error.fix())
+            }
             BindError::State(StateError::InUse(_)) => Failure::runtime(what).fix(
                 "stop that node, or ask it: its control socket is the option --socket; else set \
                  another state-dir in the [node] section",

@@ -34,7 +34,10 @@ pub struct Status {
     pub addresses: Vec<IpAddr>,
     /// Where its UDP sockets listen.
     pub listen: Vec<SocketAddr>,
-    /// The interface through which the host's programs reach the peers, in `tun` mode.
+    /// `rootless`, `tun` or `kernel`: who runs WireGuard, and who can use it.
+    #[serde(default)]
+    pub mode: String,
+    /// The interface through which the host's programs reach the peers, if there is one.
     #[serde(default)]
     pub interface: Option<String>,
     /// Handshakes completed.
@@ -157,6 +160,7 @@ impl Status {
             policy: Some(PolicyForm::new(&status.policy)),
             addresses: status.addresses.clone(),
             listen: status.listen.clone(),
+            mode: status.mode.to_string(),
             interface: status.device.clone(),
             handshakes: status.handshakes,
             peers: status.peers.iter().map(Peer::new).collect(),
@@ -196,6 +200,7 @@ impl Status {
             "listen",
             &list(self.listen.iter().map(ToString::to_string).collect()),
         );
+        line("mode", &self.mode);
         if let Some(interface) = &self.interface {
             line("interface", interface);
         }
@@ -422,6 +427,7 @@ pub(crate) mod tests {
             policy: Some(PolicyForm::new(&wiremesh::Policy::default())),
             addresses: vec!["fd77:6d00::1".parse().expect("an address")],
             listen: vec!["[::]:51820".parse().expect("an address")],
+            mode: "tun".into(),
             interface: Some("wm0".into()),
             handshakes: 1,
             peers: vec![Peer {
@@ -481,6 +487,7 @@ pub(crate) mod tests {
             "3.0 s ago",
             "2.0 KiB",
             "laptop: no endpoint is known",
+            "mode      tun",
             "interface wm0",
             "policy    minimum L2, stage both",
             "laptop  waiting",

@@ -380,7 +380,10 @@ mod tests {
         let short = [0x40, 1, 2, PACKET_TAG];
         let padded = long_enough_for_a_reset(&short);
         assert_eq!(padded.len(), ANSWERED_BYTES_MIN);
-        assert_eq!((&padded[..3], padded.last()), (&short[..3], Some(&PACKET_TAG)));
+        assert_eq!(
+            (&padded[..3], padded.last()),
+            (&short[..3], Some(&PACKET_TAG))
+        );
         assert!(padded[3..padded.len() - 1].iter().all(|byte| *byte == 0));
         for unchanged in [&[0x40; 43][..], &[0xc0; 20], &[]] {
             assert_eq!(long_enough_for_a_reset(unchanged), unchanged);

@@ -96,7 +96,11 @@ impl UdpSockets {
 
     /// No socket at all: receiving waits, sending drops.
     pub fn none() -> Self {
-        Self::of(Wanted::Addresses(Vec::new()), UdpConfig::default(), Vec::new())
+        Self::of(
+            Wanted::Addresses(Vec::new()),
+            UdpConfig::default(),
+            Vec::new(),
+        )
     }
 
     fn open(wanted: Wanted, config: UdpConfig) -> Result<Self, BindError> {

@@ -97,7 +97,7 @@ fn endpoint(socket: UdpSocket, seed: [u8; 32]) -> Result<Endpoint, Box<dyn Error
     let mut endpoint = Endpoint::new_with_abstract_socket(
         provider.endpoint_config(),
         Some(provider.server_config(&["example-udp/1"])?),
-        socket.into_quinn(),
+        socket.into_quinn()?,
         Arc::new(quinn::TokioRuntime),
     )?;
     endpoint.set_default_client_config(provider.client_config(&["example-udp/1"])?);

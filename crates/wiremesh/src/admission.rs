@@ -130,7 +130,8 @@ impl AdmissionRequest {
             return;
         };
         let config = wiremesh_core::PeerConfig::new(self.stranger.node_id);
-        if let Err(error) = tunnel.with(|state, now| state.engine.admit(now, config)) {
+        let admitted = tunnel.with(|state, now| Some(state.engine.own()?.admit(now, config)));
+        if let Some(Err(error)) = admitted {
             tracing::warn!(?error, "an admitted node could not be added");
         }
     }
@@ -151,7 +152,9 @@ impl Drop for AdmissionRequest {
             node_id, source, ..
         } = self.stranger;
         tunnel.with(|state, now| {
-            state.engine.refuse(now, &node_id);
+            if let Some(engine) = state.engine.own() {
+                engine.refuse(now, &node_id);
+            }
             state.refusals.add(Refusal {
                 node_id,
                 source,

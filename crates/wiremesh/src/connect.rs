@@ -117,6 +117,11 @@ impl Node {
             }
             state.engine.connect(now, key)
         });
+        // Nothing holds packets back until the kernel may send them.
+        let patience = self.connect_timeout();
+        if self.tunnel().plane.kernel.is_some() && !self.opens_within(&id, patience).await {
+            return Err(self.no_connection(&id, patience));
+        }
         let address = SocketAddr::new(overlay_address(&id).into(), STREAM_PORT);
         let connecting = self.endpoint().connect_with(config, address, "wiremesh");
         Ok((connecting.map_err(|_| ConnectError::Closed)?, id))

@@ -80,7 +80,7 @@ impl Device {
 }
 
 /// The interface of a running node.
-pub(crate) struct Plane {
+pub(crate) struct HostDevice {
     tun: Tun,
     departures: Mutex<Departures>,
     dropped: [AtomicU64; Dropped::ALL.len()],
@@ -106,13 +106,13 @@ impl Dropped {
     }
 }
 
-impl fmt::Debug for Plane {
+impl fmt::Debug for HostDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Plane({})", self.tun.name())
+        write!(f, "HostDevice({})", self.tun.name())
     }
 }
 
-impl Plane {
+impl HostDevice {
     pub(crate) fn new(device: Device) -> Self {
         Self {
             departures: Mutex::new(Departures::new(device.0.offloads())),
@@ -158,14 +158,14 @@ impl Plane {
 
 impl Tunnel {
     /// Sends what the host has for the peers, as far as the socket takes it.
-    pub(crate) fn pump(&self, plane: &Plane, arrival: &mut Arrival) -> io::Result<()> {
+    pub(crate) fn pump(&self, device: &HostDevice, arrival: &mut Arrival) -> io::Result<()> {
         self.with(|state, now| {
             for _ in 0..READS_PER_TURN {
                 if state.outbox.is_blocked() || state.outbox.is_full() {
                     break;
                 }
-                match plane.tun.try_recv(arrival) {
-                    Ok(()) => self.handle_arrival(state, now, plane, arrival),
+                match device.tun.try_recv(arrival) {
+                    Ok(()) => self.handle_arrival(state, now, device, arrival),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error),
                 }
@@ -177,17 +177,17 @@ impl Tunnel {
         })
     }
 
-    fn handle_arrival(&self, state: &mut State, now: Now, plane: &Plane, arrival: &Arrival) {
+    fn handle_arrival(&self, state: &mut State, now: Now, device: &HostDevice, arrival: &Arrival) {
         let Some(first) = arrival.segments().next() else {
             return;
         };
         let header = first.header();
         if !self.plain && is_reserved(header) {
-            return plane.count(Dropped::Reserved, arrival.segments().count() as u64);
+            return device.count(Dropped::Reserved, arrival.segments().count() as u64);
         }
         let destination = ip::destination(header);
         let Some(peer) = destination.and_then(|to| state.engine.peer_by_address(to)) else {
-            return plane.count(Dropped::NoRoute, arrival.segments().count() as u64);
+            return device.count(Dropped::NoRoute, arrival.segments().count() as u64);
         };
         let ecn = ip::ecn(header);
         for segment in arrival.segments() {
@@ -196,7 +196,7 @@ impl Tunnel {
                 let mut packet = vec![0; len];
                 segment.write(&mut packet);
                 // A full queue drops, as that of an interface does: a handshake is running.
-                let _ = state.engine.handle_packet(now, packet);
+                state.stage(now, packet);
             }
         }
     }

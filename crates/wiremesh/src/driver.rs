@@ -44,7 +44,7 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
             // First, or a flood of datagrams would keep it from ever being looked at. The engine's
             // deadlines are looked at with each batch.
             _ = address_check.tick() => check_addresses(&tunnel, &mut local_addresses),
-            received = tunnel.sockets.recv(&mut batch) => match received {
+            received = tunnel.plane.sockets.recv(&mut batch) => match received {
                 Ok(()) => {
                     handle_batch(&tunnel, &mut batch);
                     // Its turn, or a flood of datagrams would keep the host from being heard.
@@ -55,7 +55,7 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
                     tunnel.with(|state, _| state.rebind_wanted = true);
                 }
             },
-            result = tunnel.sockets.writable(), if blocked => {
+            result = tunnel.plane.sockets.writable(), if blocked => {
                 if result.is_err() {
                     tunnel.with(|state, _| state.rebind_wanted = true);
                 }
@@ -71,7 +71,7 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
         }
     }
     // A rebind of ours may have opened them again while the node was being closed.
-    let _ = tunnel.sockets.rebind_to(&[]);
+    let _ = tunnel.plane.sockets.rebind_to(&[]);
 }
 
 /// When the engine wants to be called, on the runtime's clock.
@@ -84,11 +84,14 @@ fn next_deadline(tunnel: &Tunnel) -> Deadline {
 fn handle_batch(tunnel: &Tunnel, batch: &mut RecvBatch) {
     tunnel.with(|state, now| {
         for datagram in batch.datagrams_mut() {
+            let Some(engine) = state.engine.own() else {
+                return;
+            };
             let path = Path {
                 remote: datagram.source,
                 local: datagram.local,
             };
-            let Some(received) = state.engine.handle_datagram(now, path, datagram.data) else {
+            let Some(received) = engine.handle_datagram(now, path, datagram.data) else {
                 continue;
             };
             let packet = &mut datagram.data[received.packet];
@@ -96,21 +99,21 @@ fn handle_batch(tunnel: &Tunnel, batch: &mut RecvBatch) {
         }
         state.engine.handle_timeout(now);
     });
-    if let Some(device) = &tunnel.device {
+    if let Some(device) = &tunnel.plane.device {
         device.flush();
     }
 }
 
 /// Ready when the host has sent something; never without an interface.
 async fn device_readable(tunnel: &Tunnel) -> io::Result<()> {
-    match &tunnel.device {
+    match &tunnel.plane.device {
         Some(device) => device.readable().await,
         None => std::future::pending().await,
     }
 }
 
 fn pump(tunnel: &Tunnel, arrival: &mut Arrival) {
-    let Some(device) = &tunnel.device else {
+    let Some(device) = &tunnel.plane.device else {
         return;
     };
     if let Err(error) = tunnel.pump(device, arrival) {
@@ -124,7 +127,7 @@ async fn rebind_sockets(tunnel: &Tunnel, last: &mut Option<Deadline>) {
         tokio::time::sleep_until(last + REBIND_PAUSE).await;
     }
     *last = Some(Deadline::now());
-    match tunnel.sockets.rebind() {
+    match tunnel.plane.sockets.rebind() {
         Ok(_) => {
             tracing::info!("UDP sockets bound anew");
             tunnel.with(|state, now| {

@@ -2,6 +2,7 @@
 //!
 //! Each says who is at fault and what to do about it; none holds a secret.
 
+use crate::host_interface::InterfaceError;
 use crate::state_dir::StateError;
 use std::fmt;
 use std::io;
@@ -30,6 +31,8 @@ pub enum BindError {
     Policy(PolicyError),
     /// The state directory cannot be used.
     State(StateError),
+    /// There is no interface of the host.
+    Interface(InterfaceError),
     /// The operating system gave no randomness, or quinn could not start.
     System(io::Error),
 }
@@ -44,6 +47,7 @@ impl fmt::Display for BindError {
             Self::Sockets(error) => write!(f, "{error}"),
             Self::Policy(error) => write!(f, "the security policy: {error}"),
             Self::State(error) => write!(f, "the state directory cannot be used: {error}"),
+            Self::Interface(error) => write!(f, "{error}"),
             Self::System(error) => write!(f, "{error}"),
         }
     }
@@ -196,6 +200,8 @@ pub enum PingError {
     NoSource(IpAddr),
     /// The payload does not fit the tunnel's MTU.
     TooLong,
+    /// In kernel mode: this user may not ping.
+    NotPermitted,
     /// No reply in time.
     Timeout,
 }
@@ -206,6 +212,11 @@ impl fmt::Display for PingError {
             Self::NoRoute(ip) => write!(f, "{ip} is in no peer's allowed IPs"),
             Self::NoSource(ip) => write!(f, "no address of ours can talk to {ip}: {ADD_ADDRESS}"),
             Self::TooLong => write!(f, "the payload does not fit the tunnel's MTU"),
+            Self::NotPermitted => write!(
+                f,
+                "the host lets no ordinary user ping: set the sysctl net.ipv4.ping_group_range to \
+                 \"0 2147483647\""
+            ),
             Self::Timeout => write!(f, "no reply in time"),
         }
     }
@@ -220,6 +231,8 @@ pub enum UdpBindError {
     Reserved(u16),
     /// The port is bound already, or for port 0, all are.
     InUse(u16),
+    /// In kernel mode: the host gives no socket.
+    Host(io::ErrorKind),
 }
 
 impl fmt::Display for UdpBindError {
@@ -232,6 +245,7 @@ impl fmt::Display for UdpBindError {
                 )
             }
             Self::InUse(port) => write!(f, "port {port} is in use; take another one, or 0"),
+            Self::Host(error) => write!(f, "the host gives no socket: {error}"),
         }
     }
 }

@@ -64,8 +64,9 @@ impl Tunnel {
                 tracing::debug!(?event);
                 self.on_security_changed(state, now, peer);
             }
-            Event::PeerForgotten { node_id, .. } => {
+            Event::PeerForgotten { peer, node_id } => {
                 tracing::debug!(?event);
+                state.last_words.forget(peer);
                 state.reached.forget(&node_id);
                 self.security_changed.notify_waiters();
             }

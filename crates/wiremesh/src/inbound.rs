@@ -120,7 +120,7 @@ impl Tunnel {
                 PROTOCOL_ICMP | PROTOCOL_ICMPV6 => self.handle_icmp(state, now, peer, packet),
                 _ => self.ports.raw.push(&header, packet),
             };
-        if let Some(device) = self.device.as_ref().filter(|_| !taken) {
+        if let Some(device) = self.plane.device.as_ref().filter(|_| !taken) {
             if outer_ecn == CONGESTION_EXPERIENCED {
                 ip::mark_congestion(packet);
             }
@@ -129,7 +129,7 @@ impl Tunnel {
     }
 
     /// Gives a datagram to the streams or to a bound port; `false` if it is for neither.
-    fn handle_udp(&self, state: &State, peer: PeerKey, packet: &[u8], outer_ecn: u8) -> bool {
+    fn handle_udp(&self, state: &mut State, peer: PeerKey, packet: &[u8], outer_ecn: u8) -> bool {
         let Ok(udp) = ip::parse_udp(packet) else {
             return false;
         };
@@ -153,6 +153,7 @@ impl Tunnel {
                 if !ours || expected != Some(udp.source) {
                     return true;
                 }
+                state.last_words.forget(peer);
                 self.streams.push(from, payload)
             }
             CONTROL_PORT => return true,
@@ -173,7 +174,7 @@ impl Tunnel {
     /// the packet is neither.
     fn handle_icmp(&self, state: &mut State, now: Now, peer: PeerKey, packet: &mut [u8]) -> bool {
         // A peer that asks faster than the socket sends is not answered.
-        let answers = self.device.is_none() && !state.outbox.is_full();
+        let answers = self.plane.device.is_none() && !state.outbox.is_full();
         if answers && ip::turn_echo_request_into_reply(packet) {
             let reply = &*packet;
             let fill = |out: &mut [u8]| out.copy_from_slice(reply);

@@ -6,31 +6,32 @@
 use crate::accept::{Accepted, Permit, accept_all};
 use crate::builder::NodeBuilder;
 use crate::connection::Connection;
-use crate::device::Plane;
+use crate::device::HostDevice;
 use crate::driver;
-use crate::error::{BindError, PingError, SetPolicyError, UdpBindError};
+use crate::error::{BindError, SetPolicyError, UdpBindError};
 use crate::inbound::PortTaken;
+use crate::kernel;
 use crate::peer::{AddPeerError, Peer, PeerConfig, in_use, overlap_error};
 use crate::port::lock;
 use crate::raw_socket::{RawBindError, RawSocket};
 use crate::status::{NodeStatus, PeerNote, PeerStatus, peer_status};
-use crate::streams::TunnelSocket;
 use crate::target::reachable;
 use crate::tunnel::{State, Tunnel};
 use crate::udp_socket::UdpSocket;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use wiremesh_control::message::PROOF_MAX;
 use wiremesh_control::{Level, PeerSettings, Pin, Policy, Suites};
 use wiremesh_core::{DropReason, PeerKey};
 use wiremesh_quic::{Provider, ResetKey};
-use wiremesh_wire::address::{STREAM_PORT, network_id};
+use wiremesh_wire::address::network_id;
 use wiremesh_wire::ticket::ENDPOINTS_MAX;
-use wiremesh_wire::{Endpoint, NetworkId, NodeId, Now, Ticket, ip};
+use wiremesh_wire::{Endpoint, NetworkId, NodeId, Now, Ticket};
 
 /// Accepted connections that wait for [`Node::accept`]; further ones are closed as busy.
 const ACCEPT_BACKLOG: usize = 256;
@@ -51,7 +52,7 @@ struct Inner {
     network: String,
     network_id: NetworkId,
     connect_timeout: Duration,
-    ping_sequence: Mutex<u32>,
+    ping_sequence: AtomicU32,
     peers: Mutex<HashMap<NodeId, crate::peer::Kept>>,
 }
 
@@ -86,7 +87,10 @@ fn stop(tunnel: &Tunnel) {
     tunnel.wake.notify_one();
     tunnel.security_changed.notify_waiters();
     // No address, no socket: the ports are free now, whoever still holds a handle of ours.
-    let _ = tunnel.sockets.rebind_to(&[]);
+    let _ = tunnel.plane.sockets.rebind_to(&[]);
+    if let Some(lease) = tunnel.plane.lease() {
+        lease.release();
+    }
     // Nothing leaves any more: the state directory is free too.
     tunnel.with(|state, _| state.disk = None);
 }
@@ -119,11 +123,7 @@ impl Node {
         let server = provider
             .server_config(&protocols)
             .map_err(BindError::Protocols)?;
-        let socket = Arc::new(TunnelSocket {
-            tunnel: Arc::clone(&tunnel),
-            queue: Arc::clone(&tunnel.streams),
-            port: STREAM_PORT,
-        });
+        let socket = tunnel.stream_socket().map_err(BindError::System)?;
         let mut endpoint_config = provider.endpoint_config();
         endpoint_config.reset_key(Arc::new(reset_key));
         let payload = crate::streams::payload_max(tunnel.mtu_bytes);
@@ -140,7 +140,10 @@ impl Node {
         )
         .map_err(BindError::System)?;
         let (sender, receiver) = mpsc::channel(ACCEPT_BACKLOG);
-        tokio::spawn(driver::run(Arc::clone(&tunnel)));
+        match &tunnel.plane.kernel {
+            Some(plane) => tokio::spawn(kernel::run(Arc::clone(&tunnel), Arc::clone(plane))),
+            None => tokio::spawn(driver::run(Arc::clone(&tunnel))),
+        };
         tokio::spawn(accept_all(
             endpoint.clone(),
             Arc::downgrade(&tunnel),
@@ -154,7 +157,7 @@ impl Node {
             accepted: AsyncMutex::new(receiver),
             network,
             connect_timeout,
-            ping_sequence: Mutex::new(0),
+            ping_sequence: AtomicU32::new(0),
             peers: Mutex::default(),
         })))
     }
@@ -171,7 +174,7 @@ impl Node {
 
     /// Where the UDP sockets listen.
     pub fn listen_addresses(&self) -> Vec<SocketAddr> {
-        self.0.tunnel.sockets.local_addresses()
+        self.0.tunnel.plane.listen_addresses()
     }
 
     /// What another node needs to connect to this one: the key and the addresses of this host.
@@ -259,10 +262,10 @@ impl Node {
         self.0.tunnel.with(|state, _| {
             state.names.remove(&id);
             state.reached.forget(&id);
-            state
-                .engine
-                .peer_by_id(&id)
-                .is_some_and(|key| state.engine.remove_peer(key))
+            state.engine.peer_by_id(&id).is_some_and(|key| {
+                state.last_words.forget(key);
+                state.engine.remove_peer(key)
+            })
         })
     }
 
@@ -316,6 +319,11 @@ impl Node {
         self.0.network_id
     }
 
+    /// A number for each ping.
+    pub(crate) fn next_ping(&self) -> u32 {
+        self.0.ping_sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.0.connect_timeout
     }
@@ -327,6 +335,9 @@ impl Node {
     /// [`UdpBindError`].
     pub fn udp_socket(&self, port: u16) -> Result<UdpSocket, UdpBindError> {
         let tunnel = &self.0.tunnel;
+        if let Some(plane) = &tunnel.plane.kernel {
+            return UdpSocket::of_host(tunnel, plane, port);
+        }
         let (port, queue) = tunnel.ports.bind(port).map_err(|taken| match taken {
             PortTaken::Reserved => UdpBindError::Reserved(port),
             PortTaken::InUse => UdpBindError::InUse(port),
@@ -347,49 +358,6 @@ impl Node {
         RawSocket::claim(&self.0.tunnel, protocol)
     }
 
-    /// Sends an ICMP echo request through the tunnel and gives the time until the reply. Works
-    /// with a stock WireGuard peer, for an address among its allowed IPs.
-    ///
-    /// # Errors
-    ///
-    /// [`PingError`].
-    pub async fn ping(
-        &self,
-        address: IpAddr,
-        payload_bytes: usize,
-        timeout: Duration,
-    ) -> Result<Duration, PingError> {
-        let tunnel = &self.0.tunnel;
-        let source = tunnel
-            .addresses
-            .source_for(address)
-            .ok_or(PingError::NoSource(address))?;
-        let len = ip::echo_len(&source, payload_bytes);
-        if len > tunnel.mtu_bytes {
-            return Err(PingError::TooLong);
-        }
-        let number = {
-            let mut next = lock(&self.0.ping_sequence);
-            *next = next.wrapping_add(1);
-            *next
-        };
-        let (ident, seq) = ((number >> 16) as u16, number as u16);
-        let mut packet = vec![0; len];
-        let data: Vec<u8> = (0..payload_bytes).map(|n| n as u8).collect();
-        ip::emit_echo(&mut packet, true, source, address, ident, seq, &data);
-        let mut pong = tunnel.ports.expect_pong((address, ident, seq));
-        let sent_at = Instant::now();
-        let sent = tunnel.with(|state, now| state.engine.handle_packet(now, packet));
-        let no_route = matches!(sent, Err(wiremesh_core::Rejected::NoRoute(_)));
-        if no_route {
-            return Err(PingError::NoRoute(address));
-        }
-        match tokio::time::timeout(timeout, &mut pong.receiver).await {
-            Ok(Ok(())) => Ok(sent_at.elapsed()),
-            _ => Err(PingError::Timeout),
-        }
-    }
-
     /// A snapshot of the node and all its peers.
     pub fn status(&self) -> NodeStatus {
         let Inner {
@@ -401,14 +369,13 @@ impl Node {
             network: network.clone(),
             policy: state.engine.policy().unwrap_or_default(),
             addresses: std::iter::once(self.address()).chain(extra).collect(),
-            listen: tunnel.sockets.local_addresses(),
-            device: tunnel
-                .device
-                .as_ref()
-                .map(|device| device.name().to_owned()),
+            listen: tunnel.plane.listen_addresses(),
+            mode: tunnel.plane.mode(),
+            device: tunnel.plane.interface().map(str::to_owned),
             peers: state
                 .engine
                 .peers()
+                .into_iter()
                 .filter_map(|key| snapshot(state, now, key))
                 .collect(),
             dropped: dropped(tunnel, state.engine.counters()),
@@ -449,14 +416,12 @@ impl Node {
 
     /// The newest list of suites of each peer that has told one: what the known network speaks.
     pub fn known_suites(&self) -> Vec<(NodeId, Suites)> {
-        self.0
-            .tunnel
-            .peek(|state, _| state.engine.known_suites().collect())
+        self.0.tunnel.peek(|state, _| state.engine.known_suites())
     }
 
     /// What is remembered of other nodes for good, ordered by key.
     pub fn pins(&self) -> Vec<(NodeId, Pin)> {
-        self.0.tunnel.peek(|state, _| state.engine.pins().collect())
+        self.0.tunnel.peek(|state, _| state.engine.pins())
     }
 
     /// Lowers what a node is held to have promised; `false` if it has promised nothing above
@@ -473,6 +438,17 @@ impl Node {
     pub fn rebind(&self) {
         self.0.tunnel.with(|state, _| state.rebind_wanted = true);
         self.0.tunnel.wake.notify_one();
+    }
+
+    /// Ready when the interface was taken away: the helper that made it has ended, and another one
+    /// is there. The node has to be closed and started anew. Never ready without an interface of
+    /// the helper.
+    pub async fn interface_lost(&self) {
+        let tunnel = &self.0.tunnel;
+        match tunnel.plane.lease() {
+            Some(lease) => lease.lost().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Closes all connections, waits at most 3 s until the peers know, and stops the node: its UDP
@@ -494,7 +470,7 @@ fn snapshot(state: &State, now: Now, key: PeerKey) -> Option<PeerStatus> {
 }
 
 fn dropped(tunnel: &Tunnel, counters: &wiremesh_core::Counters) -> Vec<(&'static str, u64)> {
-    let device = tunnel.device.iter().flat_map(Plane::dropped);
+    let device = tunnel.plane.device.iter().flat_map(HostDevice::dropped);
     DropReason::ALL
         .into_iter()
         .map(|reason| (reason.name(), counters.dropped(reason)))

@@ -148,7 +148,7 @@ impl RawSocket {
         if owned || EXTENSION_HEADERS.contains(&protocol) {
             return Err(RawBindError::Reserved(protocol));
         }
-        if tunnel.device.is_some() {
+        if tunnel.plane.device.is_some() {
             return Err(RawBindError::Host(protocol));
         }
         let queue = Arc::new(PortQueue::new(QUEUE_BYTES_MAX));
@@ -265,7 +265,7 @@ impl RawSocket {
         let fill = |out: &mut [u8]| out.copy_from_slice(packet);
         if !tunnel.seal(state, now, peer, packet.len(), header.ecn, fill) {
             // A full queue drops, as a network does: a handshake is running.
-            let _ = state.engine.handle_packet(now, packet.to_vec());
+            state.stage(now, packet.to_vec());
         }
         Ok(())
     }

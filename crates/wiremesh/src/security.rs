@@ -153,6 +153,9 @@ impl Tunnel {
             state
                 .reached
                 .note(id, security.suite.filter(|_| open.is_some()));
+            if open.is_some() {
+                self.repeat_last_words(state, now, peer);
+            }
             note_refusal(state, now, (id, peer), &security);
         }
         self.security_changed.notify_waiters();
@@ -220,6 +223,24 @@ impl Node {
             // Either is a reason to look again.
             let _ = tokio::time::timeout(left.min(LOOKED_AT_EVERY), changed).await;
         }
+    }
+
+    /// Waits until application data flows with a peer; `false` if it does not in time.
+    pub(crate) async fn opens_within(&self, id: &NodeId, patience: Duration) -> bool {
+        let opened = async {
+            loop {
+                let changed = self.tunnel().security_changed.notified();
+                let look = self.look(id, Level::Classical);
+                match look {
+                    Look::Reached(_) => return true,
+                    Look::Failed(_) => return false,
+                    Look::Waiting(_) => {
+                        let _ = tokio::time::timeout(LOOKED_AT_EVERY, changed).await;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(patience, opened).await == Ok(true)
     }
 
     /// Raises the peer's minimum for good and begins what is missing; gives what it waited for

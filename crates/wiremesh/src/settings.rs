@@ -4,6 +4,7 @@
 //! node never changes.
 
 use crate::error::BindError;
+use crate::host_interface::InterfaceError;
 use crate::node::Node;
 use std::io;
 
@@ -16,9 +17,12 @@ impl Node {
     /// The port cannot be had; the node goes on where it listened before.
     pub fn listen_on(&self, port: u16) -> Result<(), BindError> {
         let tunnel = self.tunnel();
-        let rebound = tunnel.sockets.rebind_any(port);
+        if tunnel.plane.kernel.is_some() {
+            return Err(BindError::Interface(InterfaceError::Port));
+        }
+        let rebound = tunnel.plane.sockets.rebind_any(port);
         if rebound.is_err()
-            && let Err(error) = tunnel.sockets.rebind()
+            && let Err(error) = tunnel.plane.sockets.rebind()
         {
             tracing::warn!(%error, "UDP sockets cannot be bound; trying again");
             self.rebind();
@@ -30,8 +34,11 @@ impl Node {
 
     /// Follows the MTU of the interface, which the host may change: padding never goes beyond it.
     pub fn set_device_mtu(&self, mtu_bytes: u16) {
-        self.tunnel()
-            .with(|state, _| state.engine.set_mtu(mtu_bytes));
+        self.tunnel().with(|state, _| {
+            if let Some(engine) = state.engine.own() {
+                engine.set_mtu(mtu_bytes);
+            }
+        });
     }
 
     /// Marks every datagram that the node sends, for the host's routing rules (`SO_MARK`); 0 is no
@@ -39,8 +46,11 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// The program has no `CAP_NET_ADMIN`, or the platform no marks.
+    /// The program has no `CAP_NET_ADMIN`, or the platform no marks; in kernel mode always.
     pub fn set_mark(&self, mark: u32) -> io::Result<()> {
-        self.tunnel().sockets.set_mark(mark)
+        if self.tunnel().plane.kernel.is_some() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.tunnel().plane.sockets.set_mark(mark)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns plain values, copied out; nothing secret is in them.
 
+use crate::plane::Mode;
 use crate::security::{open_level, wall_time};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -29,7 +30,9 @@ pub struct NodeStatus {
     pub addresses: Vec<IpAddr>,
     /// Where its UDP sockets listen.
     pub listen: Vec<SocketAddr>,
-    /// The interface of the host that it feeds, if it has one.
+    /// Who runs WireGuard, and who can use it.
+    pub mode: Mode,
+    /// The interface of the host, if it has one.
     pub device: Option<String>,
     /// Its peers, by key.
     pub peers: Vec<PeerStatus>,

@@ -7,13 +7,14 @@
 use crate::port::PortQueue;
 use crate::tunnel::{SendFailure, Tunnel, UDP6_HEADER_BYTES};
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use wiremesh_wire::address::STREAM_PORT;
 
 /// Segments that quinn puts in one transmit; its own limit is 10.
 const TRANSMIT_SEGMENTS: usize = 10;
@@ -104,7 +105,7 @@ impl AsyncUdpSocket for TunnelSocket {
     }
 
     fn may_fragment(&self) -> bool {
-        self.tunnel.sockets.may_fragment()
+        self.tunnel.plane.sockets.may_fragment()
     }
 }
 
@@ -122,6 +123,21 @@ impl UdpPoller for Writable {
             true => Poll::Ready(Ok(())),
             false => Poll::Pending,
         }
+    }
+}
+
+impl Tunnel {
+    /// The socket of the node's own streams.
+    pub(crate) fn stream_socket(&self) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        if let Some(plane) = &self.plane.kernel {
+            return TokioRuntime.wrap_udp_socket(plane.streams(self.addresses.overlay)?);
+        }
+        let tunnel = self.me.upgrade().expect("whoever calls holds it");
+        Ok(Arc::new(TunnelSocket {
+            queue: Arc::clone(&self.streams),
+            tunnel,
+            port: STREAM_PORT,
+        }))
     }
 }
 

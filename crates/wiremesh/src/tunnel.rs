@@ -4,23 +4,26 @@
 //! ([`Tunnel::with`]), so that events, datagrams and deadlines leave in order.
 
 use crate::admission::{AdmissionRequest, Decide};
-use crate::device::Plane;
+use crate::engine::Engine;
 use crate::host;
 use crate::inbound::Ports;
+use crate::last_words::LastWords;
 use crate::outbox::Outbox;
 use crate::pins::Kept;
+use crate::plane::Plane;
 use crate::port::{PortQueue, lock};
 use crate::security::Reached;
 use crate::state_dir::Disk;
 use crate::status::{PeerNames, Refusals};
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use wiremesh_core::{Node as Engine, PeerKey};
-use wiremesh_udp::UdpSockets;
+use wiremesh_core::{KernelTask, PeerKey};
+use wiremesh_quic::long_enough_for_a_reset;
 use wiremesh_wire::address::STREAM_PORT;
 use wiremesh_wire::{Instant, IpNet, NodeId, Now, ip};
 
@@ -53,11 +56,14 @@ impl Addresses {
 /// Everything behind the lock.
 pub(crate) struct State {
     pub(crate) engine: Engine,
+    /// What is to be done at the kernel's interface, in this order.
+    pub(crate) tasks: Vec<KernelTask>,
     pub(crate) outbox: Outbox,
     /// Tasks that wait until the outbox takes more.
     pub(crate) writers: Vec<Waker>,
     /// Strangers about whom the application is to be asked once the lock is free.
     pub(crate) asked: Vec<AdmissionRequest>,
+    pub(crate) last_words: LastWords,
     pub(crate) refusals: Refusals,
     pub(crate) names: PeerNames,
     /// Where the latest session of each address family went: IPv4, then IPv6.
@@ -78,14 +84,13 @@ pub(crate) struct Tunnel {
     pub(crate) me: Weak<Tunnel>,
     pub(crate) node_id: NodeId,
     state: Mutex<State>,
-    pub(crate) sockets: UdpSockets,
+    /// What it has of the host.
+    pub(crate) plane: Plane,
     pub(crate) addresses: Addresses,
     pub(crate) ports: Ports,
     pub(crate) streams: Arc<PortQueue>,
     pub(crate) decide: Option<Decide>,
     pub(crate) mtu_bytes: usize,
-    /// The interface of the host, in `tun` mode.
-    pub(crate) device: Option<Plane>,
     /// WireGuard and an interface, nothing else: no port belongs to the node.
     pub(crate) plain: bool,
     /// Where tasks are started, whichever thread asks for one.
@@ -113,6 +118,12 @@ pub(crate) enum SendFailure {
     Closed,
 }
 
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tunnel({})", self.node_id)
+    }
+}
+
 impl Tunnel {
     pub(crate) fn new(me: Weak<Tunnel>, parts: TunnelParts) -> Self {
         Self {
@@ -120,9 +131,11 @@ impl Tunnel {
             node_id: parts.engine.node_id(),
             state: Mutex::new(State {
                 engine: parts.engine,
+                tasks: Vec::new(),
                 outbox: Outbox::default(),
                 writers: Vec::new(),
                 asked: Vec::new(),
+                last_words: LastWords::default(),
                 refusals: Refusals::default(),
                 names: PeerNames::default(),
                 recent_remotes: [None; 2],
@@ -133,13 +146,12 @@ impl Tunnel {
                 rebind_wanted: false,
                 closed: false,
             }),
-            sockets: parts.sockets,
+            plane: parts.plane,
             addresses: parts.addresses,
             ports: Ports::default(),
             streams: Arc::new(PortQueue::new(4 << 20)),
             decide: parts.decide,
             mtu_bytes: parts.mtu_bytes,
-            device: parts.device,
             plain: parts.plain,
             runtime: parts.runtime,
             wake: Notify::new(),
@@ -200,9 +212,13 @@ impl Tunnel {
             self.on_event(state, now, event);
         }
         self.save(state);
-        let segments_max = self.sockets.max_segments();
+        let Some(engine) = state.engine.own() else {
+            self.hand_over_tasks(state);
+            return false;
+        };
+        let segments_max = self.plane.sockets.max_segments();
         while !state.outbox.is_full() {
-            let Some(transmit) = state.engine.poll_transmit() else {
+            let Some(transmit) = engine.poll_transmit() else {
                 return false;
             };
             state
@@ -212,12 +228,23 @@ impl Tunnel {
         true
     }
 
+    /// Tells the driver what the engine wants done at the kernel's interface.
+    fn hand_over_tasks(&self, state: &mut State) {
+        let before = state.tasks.len();
+        while let Some(task) = state.engine.poll_task() {
+            state.tasks.push(task);
+        }
+        if state.tasks.len() > before {
+            self.wake.notify_one();
+        }
+    }
+
     /// Gives the socket what is waiting, and wakes the writers if it took it (`true`).
     pub(crate) fn flush(&self, state: &mut State) -> bool {
         let was_blocked = state.outbox.is_blocked();
-        let flushed = state.outbox.flush(&self.sockets);
-        if let Some(path) = flushed.source_rejected {
-            state.engine.forget_local_address(path);
+        let flushed = state.outbox.flush(&self.plane.sockets);
+        if let (Some(path), Some(engine)) = (flushed.source_rejected, state.engine.own()) {
+            engine.forget_local_address(path);
         }
         if flushed.fatal {
             state.rebind_wanted = true;
@@ -269,8 +296,13 @@ impl Tunnel {
             return Err(SendFailure::NoRoute);
         }
         let mut staged = false;
+        let mut last = None;
         for segment in segments {
             staged |= self.send_payload(&mut state, now, peer, flow, segment.as_ref())?;
+            last = Some(segment);
+        }
+        if let Some(last) = last.filter(|_| source_port == STREAM_PORT && !staged) {
+            self.keep_last_words(&mut state, now, peer, flow, last.as_ref());
         }
         // Sealing may have called for a rekey, and set timers.
         let left = self.drain(&mut state, now);
@@ -285,6 +317,39 @@ impl Tunnel {
             self.flush(&mut state);
         }
         Ok(())
+    }
+
+    /// Keeps what a peer that does not answer may have to be told again.
+    fn keep_last_words(
+        &self,
+        state: &mut State,
+        now: Now,
+        peer: PeerKey,
+        flow: Flow,
+        payload: &[u8],
+    ) {
+        let unanswered_for = state
+            .engine
+            .own()
+            .and_then(|engine| engine.unanswered_for(now, peer));
+        if state.last_words.wants(peer, unanswered_for) {
+            let payload = long_enough_for_a_reset(payload);
+            let mut packet = vec![0; flow.header_bytes() + payload.len()];
+            flow.write(&mut packet, &payload);
+            state.last_words.keep(peer, packet);
+        }
+    }
+
+    /// Tells a peer again what it was told last, for something about its sessions has changed. The
+    /// one in use may still be that of before; so the packet is kept until the streams hear something.
+    pub(crate) fn repeat_last_words(&self, state: &mut State, now: Now, peer: PeerKey) {
+        let Some(packet) = state.last_words.take(peer) else {
+            return;
+        };
+        let ecn = ip::ecn(&packet);
+        let fill = |out: &mut [u8]| out.copy_from_slice(&packet);
+        self.seal(state, now, peer, packet.len(), ecn, fill);
+        state.last_words.keep(peer, packet);
     }
 
     /// Seals one payload into the outbox, or stages it in the engine (`true`) for want of a
@@ -306,7 +371,7 @@ impl Tunnel {
             let mut packet = vec![0; packet_len];
             flow.write(&mut packet, payload);
             // A full queue drops: a handshake is running and the streams repeat what is lost.
-            let _ = state.engine.handle_packet(now, packet);
+            state.stage(now, packet);
             return Ok(true);
         }
         Ok(false)
@@ -322,15 +387,17 @@ impl Tunnel {
         ecn: u8,
         fill: impl FnOnce(&mut [u8]),
     ) -> bool {
-        let Some(path) = state.engine.path_of(peer) else {
+        let Some(engine) = state.engine.own() else {
             return false;
         };
-        let len = state.engine.sealed_len(packet_len);
+        let Some(path) = engine.path_of(peer) else {
+            return false;
+        };
+        let len = engine.sealed_len(packet_len);
         let batch = state
             .outbox
-            .batch_for(path, ecn, len, self.sockets.max_segments());
-        let sealed = state
-            .engine
+            .batch_for(path, ecn, len, self.plane.sockets.max_segments());
+        let sealed = engine
             .seal_packet(now, peer, packet_len, &mut batch.contents, fill)
             .is_ok();
         match sealed {
@@ -351,15 +418,23 @@ impl Tunnel {
     }
 }
 
+impl State {
+    /// Queues a packet in the engine until there is a session for it; a full queue drops.
+    pub(crate) fn stage(&mut self, now: Now, packet: Vec<u8>) {
+        if let Some(engine) = self.engine.own() {
+            let _ = engine.handle_packet(now, packet);
+        }
+    }
+}
+
 /// What a [`Tunnel`] is made from.
 pub(crate) struct TunnelParts {
     pub(crate) engine: Engine,
-    pub(crate) sockets: UdpSockets,
+    pub(crate) plane: Plane,
     pub(crate) addresses: Addresses,
     pub(crate) disk: Option<Disk>,
     pub(crate) decide: Option<Decide>,
     pub(crate) mtu_bytes: usize,
-    pub(crate) device: Option<Plane>,
     pub(crate) plain: bool,
     pub(crate) runtime: Handle,
 }

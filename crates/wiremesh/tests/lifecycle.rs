@@ -125,7 +125,7 @@ async fn ports_inside_the_tunnel_are_given_back() {
         drop(first);
         let second = node.udp_socket(5_000).expect("given back");
         // quinn holds it until its endpoint is gone.
-        let socket = second.into_quinn();
+        let socket = second.into_quinn().expect("a socket");
         assert!(node.udp_socket(5_000).is_err());
         drop(socket);
         node.udp_socket(5_000).expect("given back");

@@ -15,6 +15,7 @@ use crate::uapi::running;
 use crate::{interface, log, node, say, units};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use wiremesh::{Endpoint, Level, Node, NodeId, PeerState, PeerStatus, UdpSocket, WaitReason};
 
@@ -28,7 +29,7 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 const PING_PATIENCE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 pub async fn run(args: UpArgs) -> Result<(), Failure> {
-    let path = args.config.map_or_else(config::default_path, Ok)?;
+    let path = args.config.clone().map_or_else(config::default_path, Ok)?;
     let config = config::load(&path)?;
     for warning in &config.warnings {
         say::warn(warning);
@@ -39,14 +40,35 @@ pub async fn run(args: UpArgs) -> Result<(), Failure> {
     }
     log::start(config.log);
     let server = Server::bind(&config.control_socket).await?;
-    let held = match args.mode {
-        Mode::Rootless => None,
-        Mode::Tun => Some(interface::open(&config, &args.interface, &args.helper)?),
-    };
-    let (device, lease) = held.map(|held| (held.device, held.lease)).unzip();
-    let node = node::from_config_with(&config, |builder| match device {
-        Some(device) => builder.device(device),
-        None => builder,
+    loop {
+        let ended = run_once(&args, &path, &config, &server).await?;
+        match ended {
+            Ended::Signal(Signal::Interrupt) => return Err(Failure::interrupted()),
+            Ended::Signal(Signal::Terminate) => return Ok(()),
+            Ended::InterfaceLost => {
+                tracing::warn!("the helper was started again: the node starts again too");
+            }
+        }
+    }
+}
+
+/// Why a node was stopped.
+enum Ended {
+    Signal(Signal),
+    InterfaceLost,
+}
+
+async fn run_once(
+    args: &UpArgs,
+    path: &Path,
+    config: &Config,
+    server: &Server,
+) -> Result<Ended, Failure> {
+    let wanted = || interface::wanted(config, &args.interface, &args.helper);
+    let node = node::from_config_with(config, |builder| match args.mode {
+        Mode::Rootless => builder,
+        Mode::Tun => builder.tun(wanted()),
+        Mode::Kernel => builder.kernel(wanted()),
     })
     .await?;
     let echo = match config.udp_echo_port {
@@ -55,22 +77,19 @@ pub async fn run(args: UpArgs) -> Result<(), Failure> {
         })?),
         None => None,
     };
-    announce(&node, &config);
-    let signal = tokio::select! {
-        signal = node::stopped_by_user_or_system() => signal,
-        () = serve(&server, &node, &config) => Signal::Terminate,
-        () = running::serve(&node, &config) => Signal::Terminate,
-        () = resolve_until_all(&node, &config) => Signal::Terminate,
-        () = log_changes(&node, &config) => Signal::Terminate,
-        () = echo_all(echo) => Signal::Terminate,
+    announce(&node, config);
+    let ended = tokio::select! {
+        signal = node::stopped_by_user_or_system() => Ended::Signal(signal),
+        () = node.interface_lost() => Ended::InterfaceLost,
+        () = serve(server, &node, config) => Ended::Signal(Signal::Terminate),
+        () = running::serve(&node, config) => Ended::Signal(Signal::Terminate),
+        () = resolve_until_all(&node, config) => Ended::Signal(Signal::Terminate),
+        () = log_changes(&node, config) => Ended::Signal(Signal::Terminate),
+        () = echo_all(echo) => Ended::Signal(Signal::Terminate),
     };
     tracing::info!("stopping");
     node.close().await;
-    drop(lease);
-    match signal {
-        Signal::Interrupt => Err(Failure::interrupted()),
-        Signal::Terminate => Ok(()),
-    }
+    Ok(ended)
 }
 
 fn announce(node: &Node, config: &Config) {
@@ -80,8 +99,9 @@ fn announce(node: &Node, config: &Config) {
     for address in node.listen_addresses() {
         say::note(format!("listen   {address}"));
     }
-    if let Some(interface) = node.status().device {
-        say::note(format!("device   {interface}"));
+    let status = node.status();
+    if let Some(interface) = status.device {
+        say::note(format!("device   {interface}, in {} mode", status.mode));
     }
     say::note(format!("ticket   {ticket}"));
     let admission = match config.admission {

@@ -14,7 +14,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use wiremesh::address::{control_address, overlay_address};
-use wiremesh::{IpNet, Level, Node, NodeId, Peer, PeerConfig, PresharedKey, SecretKey};
+use wiremesh::{IpNet, Level, Mode, Node, NodeId, Peer, PeerConfig, PresharedKey, SecretKey};
 
 /// A node that `wg` may change.
 #[derive(Debug)]
@@ -214,7 +214,9 @@ impl Configure for Running {
 
 /// Lets `wg` see and change a node that has an interface; for one without, it waits for ever.
 pub async fn serve(node: &Node, config: &Config) {
-    let Some(interface) = node.status().device else {
+    let status = node.status();
+    // In kernel mode `wg` asks the kernel.
+    let Some(interface) = status.device.filter(|_| status.mode == Mode::Tun) else {
         return std::future::pending().await;
     };
     match Server::bind(&interface).await {
