@@ -3,9 +3,11 @@
 //! Owns the connection: the interface lives as long as it. Calls block for a moment (the helper
 //! answers one client at a time); it never needs a privilege.
 
+mod messages;
+
 use crate::verbs::{
     FIGURES_MAX, Figures, Interface, Key, PEERS_MAX, PeerChange, REPLY_BYTES_MAX, Refusal, Reply,
-    Request,
+    Request, WireguardSettings,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
@@ -135,8 +137,8 @@ impl Wireguard {
         // As many as all peers need, and one for a helper that goes on and on.
         for _ in 0..=PEERS_MAX.div_ceil(FIGURES_MAX) {
             let from = all.peers.len() as u16;
-            match self.ask(&Request::ReadFigures { from })? {
-                Reply::Figures { figures, left } => {
+            match self.ask(&Request::ReadFigures(from))? {
+                Reply::Figures(figures, left) => {
                     all.listen_port = figures.listen_port;
                     all.peers.extend(figures.peers);
                     if left == 0 {
@@ -152,7 +154,7 @@ impl Wireguard {
     fn change(&self, request: &Request) -> Result<(), Error> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         match self.ask(request)? {
-            Reply::Done => Ok(()),
+            Reply::Done(_) => Ok(()),
             _ => Err(self.end()),
         }
     }
@@ -182,7 +184,7 @@ impl Wireguard {
 ///
 /// See [`Error`]; then nothing was changed.
 pub fn make_tun(socket: &Path, interface: &Interface) -> Result<Tun, Error> {
-    match make(socket, &Request::MakeTun(interface.clone()))? {
+    match make(socket, &Request::Make(interface.clone(), None))? {
         (lease, Some(device)) => Ok(Tun { device, lease }),
         (_, None) => Err(Error::NoReply),
     }
@@ -199,11 +201,11 @@ pub fn make_wireguard(
     private_key: &Key,
     listen_port: u16,
 ) -> Result<Wireguard, Error> {
-    let request = Request::MakeWireguard {
-        interface: interface.clone(),
+    let settings = WireguardSettings {
         private_key: Zeroizing::new(*private_key),
         listen_port,
     };
+    let request = Request::Make(interface.clone(), Some(settings));
     let (lease, _) = make(socket, &request)?;
     let turn = Mutex::new(());
     Ok(Wireguard { lease, turn })
@@ -212,7 +214,7 @@ pub fn make_wireguard(
 /// Whether a helper listens there and answers, even if it would refuse this user.
 pub fn is_there(socket: &Path) -> bool {
     // A question that it never answers otherwise to a connection without an interface.
-    let question = Request::ReadFigures { from: 0 };
+    let question = Request::ReadFigures(0);
     let answer = connect(socket)
         .map_err(Error::from)
         .and_then(|socket| ask(&socket, &question));
@@ -222,7 +224,7 @@ pub fn is_there(socket: &Path) -> bool {
 fn make(path: &Path, request: &Request) -> Result<(Lease, Option<OwnedFd>), Error> {
     let socket = connect(path)?;
     match ask(&socket, request)? {
-        (Reply::Made(index), device) => Ok((Lease { socket, index }, device)),
+        (Reply::Done(index), device) => Ok((Lease { socket, index }, device)),
         _ => Err(Error::NoReply),
     }
 }

@@ -30,12 +30,11 @@ Examples:
       --ambient-caps +net_admin wiremesh-netadmin --socket /run/wiremesh/netadmin.sock";
 
 pub fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    let arguments = [arguments.next(), arguments.next(), arguments.next()];
-    let socket = match arguments {
-        [None, ..] => PathBuf::from(wiremesh_netadmin::SOCKET),
-        [Some(option), Some(path), None] if option == "--socket" => path.into(),
-        [Some(option), None, _] if option == "--help" || option == "-h" => {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let socket = match &arguments[..] {
+        [] => PathBuf::from(wiremesh_netadmin::SOCKET),
+        [option, path] if option == "--socket" => path.into(),
+        [option] if option == "--help" || option == "-h" => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
         }

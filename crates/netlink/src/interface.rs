@@ -43,6 +43,18 @@ pub fn links() -> io::Result<Vec<Link>> {
     Ok(links.collect())
 }
 
+/// The index of the interface with this name.
+///
+/// # Errors
+///
+/// The kernel's, or `NotFound`.
+pub fn index_of(name: &str) -> io::Result<u32> {
+    let found = links()?.into_iter().find(|link| link.name == name);
+    found
+        .map(|link| link.index)
+        .ok_or(io::ErrorKind::NotFound.into())
+}
+
 /// The networks of the host: of its addresses, and its routes but those to everywhere.
 ///
 /// # Errors

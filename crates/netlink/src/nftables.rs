@@ -14,7 +14,7 @@
 
 use crate::message::{self, Attributes, Message, Socket, attribute, be32, nest, text};
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use zeroize::Zeroizing;
 
 /// An address and the leading bits that count.
@@ -34,7 +34,7 @@ pub struct Guard<'a> {
     /// The interface.
     pub interface: &'a str,
     /// Our addresses on it; those outside the overlay are passed over.
-    pub addresses: &'a [Ipv6Addr],
+    pub addresses: &'a [IpAddr],
     /// The user that the node runs as.
     pub uid: u32,
 }
@@ -142,11 +142,11 @@ fn load_messages(guard: &Guard<'_>) -> Vec<Message> {
 type Rule = Vec<Vec<u8>>;
 
 fn input(guard: &Guard<'_>) -> Vec<Rule> {
-    let ours: Vec<&Ipv6Addr> = guard
-        .addresses
-        .iter()
-        .filter(|own| in_overlay(own))
-        .collect();
+    let v6 = guard.addresses.iter().filter_map(|own| match own {
+        IpAddr::V6(own) => Some(own),
+        IpAddr::V4(_) => None,
+    });
+    let ours: Vec<&Ipv6Addr> = v6.filter(|own| in_overlay(own)).collect();
     let mut rules = Vec::new();
     for &&address in &ours {
         let elsewhere = interface(IIFNAME, NE, guard);

@@ -15,19 +15,6 @@ pub type Key = [u8; 32];
 /// Allowed IPs in one message: what fits into 64 KiB, with room.
 const ALLOWED_IPS_PER_MESSAGE: usize = 1000;
 
-/// What is to be changed of a device; `None` stays.
-#[derive(Clone, Copy, Default)]
-pub struct Settings<'a> {
-    /// The secret key.
-    pub private_key: Option<&'a Key>,
-    /// UDP port; 0 is any free one.
-    pub listen_port: Option<u16>,
-    /// Mark of what is sent; 0 is none.
-    pub fwmark: Option<u32>,
-    /// Remove the peers that are there.
-    pub replace_peers: bool,
-}
-
 /// What is to be changed of a peer, which is made if it is not there; `None` stays.
 #[derive(Clone, Copy)]
 pub struct PeerSettings<'a> {
@@ -86,13 +73,14 @@ pub fn create(name: &str) -> io::Result<()> {
         .map(drop)
 }
 
-/// Changes a device.
+/// Sets the secret key of a device, and its UDP port; 0 is any free one. The port is taken when the
+/// interface is up.
 ///
 /// # Errors
 ///
 /// The kernel's.
-pub fn set(index: u32, settings: &Settings<'_>) -> io::Result<()> {
-    tell(vec![set_message(index, settings)])
+pub fn set(index: u32, private_key: &Key, listen_port: u16) -> io::Result<()> {
+    tell(vec![set_message(index, private_key, listen_port)])
 }
 
 /// Changes a peer, or makes it.
@@ -191,26 +179,12 @@ fn ifindex(index: u32) -> Vec<u8> {
     attribute(DEVICE_IFINDEX, &index.to_ne_bytes())
 }
 
-fn set_message(index: u32, settings: &Settings<'_>) -> Message {
-    let mut parts = vec![ifindex(index)];
-    parts.extend(
-        settings
-            .private_key
-            .map(|key| attribute(DEVICE_PRIVATE_KEY, key)),
-    );
-    parts.extend(
-        settings
-            .listen_port
-            .map(|port| attribute(DEVICE_LISTEN_PORT, &port.to_ne_bytes())),
-    );
-    parts.extend(
-        settings
-            .fwmark
-            .map(|mark| attribute(DEVICE_FWMARK, &mark.to_ne_bytes())),
-    );
-    if settings.replace_peers {
-        parts.push(attribute(DEVICE_FLAGS, &REPLACE_PEERS.to_ne_bytes()));
-    }
+fn set_message(index: u32, private_key: &Key, listen_port: u16) -> Message {
+    let parts = vec![
+        ifindex(index),
+        attribute(DEVICE_PRIVATE_KEY, private_key),
+        attribute(DEVICE_LISTEN_PORT, &listen_port.to_ne_bytes()),
+    ];
     command(SET_DEVICE, 0, parts)
 }
 
@@ -393,16 +367,13 @@ const IFLA_INFO_KIND: u16 = 1;
 // linux/wireguard.h
 const GET_DEVICE: u8 = 0;
 const SET_DEVICE: u8 = 1;
-const REPLACE_PEERS: u32 = 1;
 const REMOVE_ME: u32 = 1;
 const REPLACE_ALLOWED_IPS: u32 = 2;
 const UPDATE_ONLY: u32 = 4;
 const DEVICE_IFINDEX: u16 = 1;
 const DEVICE_PRIVATE_KEY: u16 = 3;
 const DEVICE_PUBLIC_KEY: u16 = 4;
-const DEVICE_FLAGS: u16 = 5;
 const DEVICE_LISTEN_PORT: u16 = 6;
-const DEVICE_FWMARK: u16 = 7;
 const DEVICE_PEERS: u16 = 8;
 const PEER_PUBLIC_KEY: u16 = 1;
 const PEER_PRESHARED_KEY: u16 = 2;
@@ -472,13 +443,7 @@ mod tests {
             command(GET_DEVICE, message::DUMP, vec![ifindex(INDEX)]),
             "get",
         );
-        let settings = Settings {
-            private_key: Some(&key(0x51)),
-            listen_port: Some(51820),
-            fwmark: Some(0x2707),
-            replace_peers: true,
-        };
-        sent(set_message(INDEX, &settings), "set");
+        sent(set_message(INDEX, &key(0x51), 51820), "set");
         let peer = PeerSettings {
             public_key: &key(0xa1),
             replace: false,

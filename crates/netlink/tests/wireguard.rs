@@ -6,7 +6,7 @@
 use rustix::thread::UnshareFlags;
 use std::net::IpAddr;
 use std::process::Command;
-use wiremesh_netlink::wireguard::{self, Key, PeerSettings, Settings};
+use wiremesh_netlink::wireguard::{self, Key, PeerSettings};
 use wiremesh_netlink::{interface, nftables};
 
 const NAME: &str = "wm0";
@@ -79,13 +79,7 @@ fn kernel_takes_what_is_set_and_shows_it() {
 
 fn device_and_peers() {
     let index = index();
-    let settings = Settings {
-        private_key: Some(&SECRET),
-        listen_port: Some(51820),
-        fwmark: Some(0x2707),
-        replace_peers: true,
-    };
-    wireguard::set(index, &settings).expect("settings");
+    wireguard::set(index, &SECRET, 51820).expect("settings");
     let first = PeerSettings {
         public_key: &key(0xa1),
         replace: false,
@@ -121,7 +115,6 @@ fn device_and_peers() {
         assert_eq!(nets, wanted);
     }
     assert_eq!(wg("listen-port"), "51820\n");
-    assert_eq!(wg("fwmark"), "0x2707\n");
     let endpoints = wg("endpoints");
     assert!(endpoints.contains("\t192.0.2.1:51821\n") && endpoints.contains("\t[2001:db8::9]:9\n"));
     // 32 times 0x52 in base64.

@@ -7,12 +7,10 @@ use super::peers::Peers;
 use super::tun;
 use rustix::io::Errno;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Reason, Refusal};
-use wiremesh_netlink::wireguard::{self, Settings};
-use wiremesh_netlink::{interface, nftables};
+use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Reason, Refusal, WireguardSettings};
+use wiremesh_netlink::{interface, nftables, wireguard};
 
 /// An interface of ours.
 pub struct Made {
@@ -63,25 +61,25 @@ impl Interfaces {
     pub fn make(
         &self,
         wanted: &Interface,
-        wireguard: Option<&Settings<'_>>,
+        wireguard: Option<&WireguardSettings>,
         uid: u32,
     ) -> Result<(Made, Option<OwnedFd>), Refusal> {
         look_for_overlap(wanted)?;
+        let name = wanted.name.as_str();
         let device = match wireguard {
-            Some(_) => wireguard::create(wanted.name.as_str()).map(|()| None),
-            None => tun::make(wanted.name.as_str()).map(Some),
+            Some(_) => wireguard::create(name).map(|()| None),
+            None => tun::make(name).map(Some),
         };
         let device = device.map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::BUSY | Errno::EXIST) => Reason::NameInUse.into(),
             Some(Errno::OPNOTSUPP) if wireguard.is_some() => Reason::NoWireguard.into(),
             _ => at("make the interface")(error),
         })?;
-        let index = index_of(wanted.name.as_str())?;
-        let done = self.configure(index, wanted, wireguard, uid);
-        if let Err(refusal) = done {
+        let index = interface::index_of(name).map_err(at("find the new interface"))?;
+        if let Err(refusal) = self.configure(index, wanted, wireguard, uid) {
             // The interface goes before its table.
             if interface::delete(index).is_ok() {
-                let _ = nftables::remove(wanted.name.as_str());
+                let _ = nftables::remove(name);
             }
             return Err(refusal);
         }
@@ -98,35 +96,31 @@ impl Interfaces {
         &self,
         index: u32,
         wanted: &Interface,
-        wireguard: Option<&Settings<'_>>,
+        wireguard: Option<&WireguardSettings>,
         uid: u32,
     ) -> Result<(), Refusal> {
-        let v6 = wanted.addresses.iter().filter_map(|own| match own.address {
-            IpAddr::V6(address) => Some(address),
-            IpAddr::V4(_) => None,
-        });
+        let addresses: Vec<_> = wanted.addresses.iter().map(|own| own.address).collect();
         let guard = nftables::Guard {
             interface: wanted.name.as_str(),
-            addresses: &v6.collect::<Vec<_>>(),
+            addresses: &addresses,
             uid,
         };
         interface::set_alias(index, &self.mark).map_err(at("mark the interface"))?;
         nftables::set(&guard).map_err(at("load the filter table (nftables)"))?;
         if let Some(settings) = wireguard {
-            wireguard::set(index, settings).map_err(at("set key and port"))?;
+            wireguard::set(index, &settings.private_key, settings.listen_port)
+                .map_err(at("set key and port"))?;
         }
         interface::set_mtu(index, wanted.mtu_bytes.into()).map_err(at("set the MTU"))?;
         for own in &wanted.addresses {
             interface::add_address(index, own.address, own.bits).map_err(at("add an address"))?;
         }
         // The kernel takes WireGuard's UDP port now, not before.
-        interface::set_up(index).map_err(|error| {
-            match wireguard.and_then(|it| it.listen_port) {
-                Some(port) if error.kind() == io::ErrorKind::AddrInUse => {
-                    Refusal::with(Reason::PortInUse, port)
-                }
-                _ => at("set the interface up")(error),
+        interface::set_up(index).map_err(|error| match wireguard {
+            Some(settings) if error.kind() == io::ErrorKind::AddrInUse => {
+                Refusal::with(Reason::PortInUse, settings.listen_port)
             }
+            _ => at("set the interface up")(error),
         })?;
         for route in &wanted.routes {
             interface::add_route(index, route.address, route.bits).map_err(at("add a route"))?;
@@ -153,28 +147,15 @@ impl Interfaces {
 }
 
 fn look_for_overlap(wanted: &Interface) -> Result<(), Refusal> {
-    let there = interface::networks()
-        .map_err(at("read the interfaces, addresses and routes of the host"))?;
-    let there = there
-        .into_iter()
-        .map(|(address, bits)| Prefix { address, bits });
-    let all = || wanted.addresses.iter().chain(&wanted.routes);
-    match there
-        .into_iter()
-        .find(|old| all().any(|new| new.overlaps(old)))
-    {
-        Some(old) => Err(Refusal::with(Reason::Overlap, old)),
-        None => Ok(()),
+    let there = interface::networks().map_err(at("read addresses and routes of the host"))?;
+    for (address, bits) in there {
+        let there = Prefix { address, bits };
+        let mut all = wanted.addresses.iter().chain(&wanted.routes);
+        if all.any(|new| new.overlaps(&there)) {
+            return Err(Refusal::with(Reason::Overlap, there));
+        }
     }
-}
-
-fn index_of(name: &str) -> Result<u32, Refusal> {
-    let links =
-        interface::links().map_err(at("read the interfaces, addresses and routes of the host"))?;
-    let found = links.iter().find(|link| link.name == name);
-    found
-        .map(|link| link.index)
-        .ok_or(Refusal::with(Reason::System, "the new interface is gone"))
+    Ok(())
 }
 
 /// What the kernel refused.

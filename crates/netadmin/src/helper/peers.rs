@@ -6,11 +6,12 @@
 use super::interfaces::at;
 use std::collections::BTreeSet;
 use wiremesh_netadmin::verbs::{
-    FIGURES_MAX, Figures, Key, PEERS_MAX, PeerChange, PeerFigures, Reason, Refusal, Reply,
+    FIGURES_MAX, Figures, Key, PEERS_MAX, PeerChange, PeerFigures, Prefix, Reason, Refusal, Reply,
 };
 use wiremesh_netlink::wireguard::{self, Peer, PeerSettings};
 
 /// Peers of the interface with this index.
+#[derive(Default)]
 pub struct Peers {
     index: u32,
     known: BTreeSet<Key>,
@@ -23,8 +24,7 @@ impl Peers {
     pub fn new(index: u32) -> Self {
         Self {
             index,
-            known: BTreeSet::new(),
-            figures: Figures::default(),
+            ..Self::default()
         }
     }
 
@@ -33,27 +33,28 @@ impl Peers {
         if self.known.len() >= PEERS_MAX && !self.known.contains(&change.public_key) {
             return Err(Refusal::with(Reason::Peers, PEERS_MAX));
         }
-        let nets = change.allowed_ips.iter().flatten();
-        let nets: Vec<_> = nets.map(|net| (net.address, net.bits)).collect();
+        let pair = |net: &Prefix| (net.address, net.bits);
+        let nets = change.allowed_ips.as_ref();
+        let nets = nets.map(|nets| nets.iter().map(pair).collect::<Vec<_>>());
         let settings = PeerSettings {
             public_key: &change.public_key,
             replace: change.replace,
             preshared_key: change.preshared_key.as_deref(),
             endpoint: change.endpoint,
             keepalive_seconds: change.keepalive_seconds,
-            allowed_ips: change.allowed_ips.as_ref().map(|_| &nets[..]),
+            allowed_ips: nets.as_deref(),
         };
         // Known even if the kernel refuses: so there are never more than are counted.
         self.known.insert(change.public_key);
         wireguard::set_peer(self.index, &settings).map_err(at("set a peer"))?;
-        Ok(Reply::Done)
+        Ok(Reply::Done(self.index))
     }
 
     /// Removes one.
     pub fn remove(&mut self, key: &Key) -> Result<Reply, Refusal> {
         wireguard::remove_peer(self.index, key).map_err(at("remove a peer"))?;
         self.known.remove(key);
-        Ok(Reply::Done)
+        Ok(Reply::Done(self.index))
     }
 
     /// Tells the figures of some from this one on; those of the first are read anew.
@@ -65,14 +66,11 @@ impl Peers {
                 peers: device.peers.iter().map(figures_of).collect(),
             };
         }
-        let listen_port = self.figures.listen_port;
-        let rest = self.figures.peers.get(from.into()..).unwrap_or(&[]);
-        let (told, rest) = rest.split_at(rest.len().min(FIGURES_MAX));
-        let peers = told.to_vec();
-        Ok(Reply::Figures {
-            figures: Figures { listen_port, peers },
-            left: rest.len() as u16,
-        })
+        let Figures { listen_port, peers } = &self.figures;
+        let (listen_port, rest) = (*listen_port, peers.get(from.into()..).unwrap_or(&[]));
+        let peers = rest[..rest.len().min(FIGURES_MAX)].to_vec();
+        let left = (rest.len() - peers.len()) as u16;
+        Ok(Reply::Figures(Figures { listen_port, peers }, left))
     }
 }
 

@@ -17,7 +17,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wiremesh_netadmin::verbs::{REQUEST_BYTES_MAX, Reason, Refusal, Reply, Request};
-use wiremesh_netlink::wireguard::Settings;
 use zeroize::Zeroizing;
 
 /// Connections at a time; one more is refused.
@@ -49,36 +48,30 @@ struct Server {
 /// Serves until the process is ended.
 pub fn run(listener: OwnedFd, interfaces: Interfaces) -> Result<Infallible, String> {
     let clients = Vec::new();
-    Server {
+    let mut server = Server {
         listener,
         interfaces,
         clients,
+    };
+    loop {
+        let ready = server.wait()?;
+        // From the end, so that one that goes changes no place before it.
+        for place in (0..server.clients.len()).rev() {
+            let client = &server.clients[place];
+            let silent = client.made.is_none() && client.since.elapsed() > SILENCE_MAX;
+            if (ready[place] && !server.serve(place)) || silent {
+                server.end(place);
+            }
+        }
+        if ready.last() == Some(&true) {
+            server.accept();
+        }
     }
-    .run()
 }
 
 impl Server {
-    fn run(mut self) -> Result<Infallible, String> {
-        loop {
-            let ready = self
-                .wait()
-                .map_err(|error| format!("cannot wait: {error}"))?;
-            // From the end, so that one that goes changes no place before it.
-            for place in (0..self.clients.len()).rev() {
-                let client = &self.clients[place];
-                let silent = client.made.is_none() && client.since.elapsed() > SILENCE_MAX;
-                if (ready[place] && !self.serve(place)) || silent {
-                    self.end(place);
-                }
-            }
-            if ready.last() == Some(&true) {
-                self.accept();
-            }
-        }
-    }
-
     /// Which clients have something to say, and last whether there is a new one.
-    fn wait(&self) -> Result<Vec<bool>, Errno> {
+    fn wait(&self) -> Result<Vec<bool>, String> {
         let sockets = self.clients.iter().map(|client| &client.socket);
         let mut polled: Vec<PollFd<'_>> = sockets
             .chain([&self.listener])
@@ -87,10 +80,9 @@ impl Server {
         let waits = self.clients.iter().any(|client| client.made.is_none());
         let second = Timespec::try_from(SILENCE_MAX / 2).expect("it is small");
         match poll(&mut polled, waits.then_some(&second)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
+            Err(error) if error != Errno::INTR => Err(format!("cannot wait: {error}")),
+            _ => Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect()),
         }
-        Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
     }
 
     fn accept(&mut self) {
@@ -100,20 +92,18 @@ impl Server {
         else {
             return;
         };
-        let reason = match peer.allowed {
-            false => Reason::Foreign,
-            true if self.clients.len() >= CLIENTS_MAX => Reason::Full,
-            true => {
-                self.clients.push(Client {
-                    socket,
-                    peer,
-                    since: Instant::now(),
-                    made: None,
-                });
-                return;
-            }
-        };
-        refuse(&socket, peer, reason.into());
+        if !peer.allowed {
+            refuse(&socket, peer, Reason::Foreign.into());
+        } else if self.clients.len() >= CLIENTS_MAX {
+            refuse(&socket, peer, Reason::Full.into());
+        } else {
+            self.clients.push(Client {
+                socket,
+                peer,
+                since: Instant::now(),
+                made: None,
+            });
+        }
     }
 
     /// Takes one packet; false ends the connection.
@@ -129,14 +119,12 @@ impl Server {
         let request = Request::parse(&buffer[..length]);
         match request.and_then(|request| carry_out(&self.interfaces, client, &request)) {
             Ok((reply, device)) => answer(&client.socket, &reply, device.as_ref()).is_ok(),
-            // Not logged: there may be any number.
-            Err(refusal) if client.made.is_some() => {
-                answer(&client.socket, &Reply::Refused(refusal), None).is_ok()
-            }
-            Err(refusal) => {
+            Err(refusal) if client.made.is_none() => {
                 refuse(&client.socket, client.peer, refusal);
                 false
             }
+            // Not logged: there may be any number.
+            Err(refusal) => answer(&client.socket, &Reply::Refused(refusal), None).is_ok(),
         }
     }
 
@@ -155,31 +143,19 @@ fn carry_out(
     client: &mut Client,
     request: &Request,
 ) -> Result<(Reply, Option<OwnedFd>), Refusal> {
-    let (wanted, wireguard) = match request {
-        Request::MakeTun(wanted) => (wanted, None),
-        Request::MakeWireguard {
-            interface,
-            private_key,
-            listen_port,
-        } => {
-            let settings = Settings {
-                private_key: Some(private_key),
-                listen_port: Some(*listen_port),
-                ..Settings::default()
-            };
-            (interface, Some(settings))
+    let reply = match request {
+        Request::Make(..) if client.made.is_some() => return Err(Reason::Second.into()),
+        Request::Make(wanted, settings) => {
+            let (made, device) = interfaces.make(wanted, settings.as_ref(), client.peer.uid)?;
+            say(client.peer, &format!("made {}", made.name.as_str()));
+            let index = client.made.insert(made).index;
+            return Ok((Reply::Done(index), device));
         }
-        Request::SetPeer(change) => return Ok((client.peers()?.set(change)?, None)),
-        Request::RemovePeer(key) => return Ok((client.peers()?.remove(key)?, None)),
-        Request::ReadFigures { from } => return Ok((client.peers()?.figures(*from)?, None)),
+        Request::SetPeer(change) => client.peers()?.set(change),
+        Request::RemovePeer(key) => client.peers()?.remove(key),
+        Request::ReadFigures(from) => client.peers()?.figures(*from),
     };
-    if client.made.is_some() {
-        return Err(Reason::Second.into());
-    }
-    let (made, device) = interfaces.make(wanted, wireguard.as_ref(), client.peer.uid)?;
-    say(client.peer, &format!("made {}", made.name.as_str()));
-    let index = client.made.insert(made).index;
-    Ok((Reply::Made(index), device))
+    Ok((reply?, None))
 }
 
 /// One line for the log. Nothing in it was chosen by the client but a name that was checked.
@@ -196,7 +172,7 @@ fn refuse(socket: &OwnedFd, peer: Peer, refusal: Refusal) {
 
 /// Never waits: a reply fits into the buffer of a client that reads.
 fn answer(socket: &OwnedFd, reply: &Reply, device: Option<&OwnedFd>) -> Result<(), Errno> {
-    let bytes = reply.emit();
+    let text = reply.to_string();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = device.map(|device| [device.as_fd()]);
@@ -204,6 +180,7 @@ fn answer(socket: &OwnedFd, reply: &Reply, device: Option<&OwnedFd>) -> Result<(
         let fits = control.push(SendAncillaryMessage::ScmRights(descriptors));
         assert!(fits, "the space is for one descriptor");
     }
+    let parts = [IoSlice::new(text.as_bytes())];
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, flags).map(drop)
+    net::sendmsg(socket, &parts, &mut control, flags).map(drop)
 }

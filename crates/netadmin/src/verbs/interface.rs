@@ -2,9 +2,12 @@
 //!
 //! Owns the private ranges, so that no client takes over a route to the internet.
 
-use super::{Reader, Reason, Refusal};
+use super::fields::{key, list, parse};
+use super::{Key, Reason, Refusal};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+use std::str::FromStr;
+use zeroize::Zeroizing;
 
 /// Addresses of one interface, at most.
 pub const ADDRESSES_MAX: usize = 8;
@@ -14,8 +17,6 @@ pub const ROUTES_MAX: usize = 64;
 pub const MTU_BYTES_MIN: u16 = 1280;
 /// The start of every name.
 pub const NAME_PREFIX: &str = "wm";
-/// Bytes of a prefix.
-pub const PREFIX_BYTES: usize = 18;
 
 const NAME_BYTES_MAX: usize = 15;
 
@@ -53,25 +54,15 @@ pub struct Prefix {
     pub bits: u8,
 }
 
-const PRIVATE: [Prefix; 5] = [
-    v4(10, 0, 8),
-    v4(100, 64, 10),
-    v4(172, 16, 12),
-    v4(192, 168, 16),
-    v6(0xfc00, 0, 7),
+const PRIVATE: [&str; 5] = [
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "fc00::/7",
 ];
 /// Addresses of nodes and of their control protocol.
-const OVERLAY: Prefix = v6(0xfd77, 0x6d00, 24);
-
-const fn v4(a: u8, b: u8, bits: u8) -> Prefix {
-    let address = IpAddr::V4(Ipv4Addr::new(a, b, 0, 0));
-    Prefix { address, bits }
-}
-
-const fn v6(a: u16, b: u16, bits: u8) -> Prefix {
-    let address = IpAddr::V6(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0));
-    Prefix { address, bits }
-}
+const OVERLAY: &str = "fd77:6d00::/24";
 
 impl Prefix {
     /// Whether both have an address in common.
@@ -89,35 +80,24 @@ impl Prefix {
         }
     }
 
+    /// Within a range that is not the internet's.
     fn check_private(&self) -> Result<(), Refusal> {
-        let holds = |range: &Self| self.bits >= range.bits && range.overlaps(self);
-        match PRIVATE.iter().any(holds) {
-            true => Ok(()),
-            false => Err(Refusal::with(Reason::NotPrivate, self)),
+        let bits_max = if self.address.is_ipv4() { 32 } else { 128 };
+        for range in PRIVATE {
+            let range: Self = range.parse().expect("a constant");
+            if (range.bits..=bits_max).contains(&self.bits) && range.overlaps(self) {
+                return Ok(());
+            }
         }
+        Err(Refusal::with(Reason::NotPrivate, self))
     }
 
-    /// A private network, and no bit behind it.
+    /// That, and no bit is behind the network.
     pub(super) fn check_network(&self) -> Result<(), Refusal> {
         self.check_private()?;
         match self.left_aligned().checked_shl(self.bits.into()) {
             None | Some(0) => Ok(()),
             Some(_) => Err(Refusal::with(Reason::NoNetwork, self)),
-        }
-    }
-
-    pub(super) fn emit(&self, out: &mut Vec<u8>) {
-        emit_address(Some(self.address), out);
-        out.push(self.bits);
-    }
-
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Refusal> {
-        let address = read_address(reader)?.ok_or(Reason::Malformed)?;
-        let [bits] = reader.take()?;
-        let bits_max = if address.is_ipv4() { 32 } else { 128 };
-        match bits <= bits_max {
-            true => Ok(Self { address, bits }),
-            false => Err(Reason::Malformed.into()),
         }
     }
 }
@@ -128,35 +108,20 @@ impl fmt::Display for Prefix {
     }
 }
 
+impl FromStr for Prefix {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let (address, bits) = text.split_once('/').ok_or(Reason::Malformed)?;
+        let (address, bits) = (parse(address)?, parse(bits)?);
+        Ok(Self { address, bits })
+    }
+}
+
 /// Whether an address is one of nodes.
 pub fn in_overlay(address: IpAddr) -> bool {
-    OVERLAY.overlaps(&Prefix { address, bits: 128 })
-}
-
-pub fn emit_address(address: Option<IpAddr>, out: &mut Vec<u8>) {
-    let (family, octets) = match address {
-        None => (0, [0; 16]),
-        Some(IpAddr::V4(address)) => {
-            let mut octets = [0; 16];
-            octets[..4].copy_from_slice(&address.octets());
-            (4, octets)
-        }
-        Some(IpAddr::V6(address)) => (6, address.octets()),
-    };
-    out.push(family);
-    out.extend(octets);
-}
-
-pub fn read_address(reader: &mut Reader<'_>) -> Result<Option<IpAddr>, Refusal> {
-    let [family] = reader.take()?;
-    let octets: [u8; 16] = reader.take()?;
-    let [a, b, c, d, ..] = octets;
-    match family {
-        0 => Ok(None),
-        4 => Ok(Some([a, b, c, d].into())),
-        6 => Ok(Some(octets.into())),
-        _ => Err(Reason::Malformed.into()),
-    }
+    let overlay: Prefix = OVERLAY.parse().expect("a constant");
+    overlay.overlaps(&Prefix { address, bits: 128 })
 }
 
 /// An interface to be made.
@@ -173,7 +138,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    fn check(&self) -> Result<(), Refusal> {
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
         if self.addresses.len() > ADDRESSES_MAX || self.routes.len() > ROUTES_MAX {
             return Err(Reason::Malformed.into());
         }
@@ -184,30 +149,43 @@ impl Interface {
         self.routes.iter().try_for_each(Prefix::check_network)
     }
 
-    pub(super) fn emit(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        self.check()?;
-        let mut name = self.name.0.clone().into_bytes();
-        name.resize(16, 0);
-        out.extend(name);
-        out.extend(self.mtu_bytes.to_le_bytes());
-        out.extend([self.addresses.len() as u8, self.routes.len() as u8]);
-        let prefixes = self.addresses.iter().chain(&self.routes);
-        prefixes.for_each(|prefix| prefix.emit(out));
-        Ok(())
+    pub(super) fn read([name, mtu, addresses, routes]: [&str; 4]) -> Result<Self, Refusal> {
+        let interface = Self {
+            name: Name::parse(name)?,
+            mtu_bytes: parse(mtu)?,
+            addresses: list(addresses)?,
+            routes: list(routes)?,
+        };
+        interface.check().map(|()| interface)
+    }
+}
+
+/// What an interface of the kernel's WireGuard has besides.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WireguardSettings {
+    /// Its secret key.
+    pub private_key: Zeroizing<Key>,
+    /// Its UDP port; 0 is any free one. Those below 1024 are the system's.
+    pub listen_port: u16,
+}
+
+impl WireguardSettings {
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        match self.listen_port {
+            1..1024 => Err(Refusal::with(Reason::Port, self.listen_port)),
+            _ => Ok(()),
+        }
     }
 
-    /// Without the bounds.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Refusal> {
-        let name: [u8; 16] = reader.take()?;
-        let name = std::str::from_utf8(&name).map_err(|_| Reason::Malformed)?;
-        let name = Name::parse(name.trim_end_matches('\0'))?;
-        let mtu_bytes = u16::from_le_bytes(reader.take()?);
-        let [addresses, routes] = reader.take()?;
-        Ok(Self {
-            name,
-            mtu_bytes,
-            addresses: reader.all(addresses.into(), Prefix::read)?,
-            routes: reader.all(routes.into(), Prefix::read)?,
-        })
+    pub(super) fn read(fields: &[&str]) -> Result<Option<Self>, Refusal> {
+        let [secret, port] = fields else {
+            let none = fields.is_empty().then_some(None);
+            return none.ok_or(Reason::Malformed.into());
+        };
+        let settings = Self {
+            private_key: Zeroizing::new(key(secret)?),
+            listen_port: parse(port)?,
+        };
+        settings.check().map(|()| Some(settings))
     }
 }

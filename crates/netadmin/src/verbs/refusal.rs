@@ -1,6 +1,5 @@
 //! Why the helper did nothing.
 
-use super::Reader;
 use std::fmt;
 
 /// Bytes of the text in a refusal, at most.
@@ -65,12 +64,6 @@ impl Refusal {
         let mut detail = detail.to_string();
         detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
         Self { reason, detail }
-    }
-
-    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let [number] = reader.take().ok()?;
-        let reason = *Reason::ALL.get(usize::from(number))?;
-        Some(Self::with(reason, std::str::from_utf8(reader.0).ok()?))
     }
 }
 

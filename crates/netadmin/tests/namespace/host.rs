@@ -29,11 +29,7 @@ const CLIENT: &str = "WIREMESH_TEST_CLIENT";
 
 /// An address or network from text.
 pub fn prefix(text: &str) -> Prefix {
-    let (address, bits) = text.split_once('/').expect("address/bits");
-    Prefix {
-        address: address.parse().expect("an address"),
-        bits: bits.parse().expect("bits"),
-    }
+    text.parse().expect("address/bits")
 }
 
 /// What a node asks for, with an IPv4 prefix besides.

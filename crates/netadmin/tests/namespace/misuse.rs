@@ -4,12 +4,10 @@ use crate::host::{self, Host, bytes_of, prefix, reason, receive, send, wanted};
 use rustix::net::RecvFlags;
 use std::time::{Duration, Instant};
 use wiremesh_netadmin::client;
-use wiremesh_netadmin::verbs::{
-    ALLOWED_IPS_MAX, PeerChange, Prefix, REQUEST_BYTES_MAX, Reason, Reply, Request,
-};
+use wiremesh_netadmin::verbs::{ALLOWED_IPS_MAX, PeerChange, Prefix, Reason, Reply, Request};
 
 /// What a connection with a TUN device has no use for.
-const IDLE: Request = Request::ReadFigures { from: 0 };
+const IDLE: Request = Request::ReadFigures(0);
 /// Far below the time that a client which is waited for would take.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -40,15 +38,18 @@ fn peers_need_a_wireguard_interface_of_the_same_connection() {
     let all = [change, Request::RemovePeer([1; 32]), IDLE];
     for request in &all {
         let refusal = host.refusal_of(&bytes_of(request));
-        assert_eq!(refusal.reason, Reason::NoInterface, "{request:?}");
+        assert_eq!(refusal.reason, Reason::NoInterface);
     }
     let tun = client::make_tun(&host.socket, &wanted("wm0")).expect("made");
-    let make = bytes_of(&Request::MakeTun(wanted("wm1")));
+    let make = bytes_of(&Request::Make(wanted("wm1"), None));
     let during = host.state();
     for (bytes, expected) in all
         .iter()
         .map(|request| (bytes_of(request), Reason::NoInterface))
-        .chain([(make, Reason::Second), (vec![1; 9], Reason::Malformed)])
+        .chain([
+            (make, Reason::Second),
+            (b"1 nonsense".to_vec(), Reason::Malformed),
+        ])
     {
         send(&tun.lease, &bytes).expect("sent");
         let reply = Reply::parse(&receive(&tun.lease));
@@ -62,22 +63,34 @@ fn peers_need_a_wireguard_interface_of_the_same_connection() {
 fn what_is_out_of_bounds_is_refused_with_its_reason() {
     let Some(host) = Host::new() else { return };
     let before = host.state();
-    let good = bytes_of(&Request::SetPeer(change(vec![prefix("10.1.0.0/16")])));
-    let family = good.len() - 18;
-    let mut public = good.clone();
-    public[family + 1..family + 5].copy_from_slice(&[8, 8, 0, 0]);
-    assert_eq!(host.refusal_of(&public).reason, Reason::NotPrivate);
-    assert_eq!(host.refusal_of(&public).detail, "8.8.0.0/16");
-    let mut host_bits = good.clone();
-    host_bits[family + 4] = 1;
-    assert_eq!(host.refusal_of(&host_bits).reason, Reason::NoNetwork);
-    let nets = vec![prefix("10.1.0.0/16"); ALLOWED_IPS_MAX];
-    let full = bytes_of(&Request::SetPeer(change(nets)));
-    assert_eq!(full.len(), REQUEST_BYTES_MAX);
-    let mut more = [&full[..], &full[full.len() - 18..]].concat();
-    let length = (more.len() as u16).to_le_bytes();
-    more[2..4].copy_from_slice(&length);
-    assert_eq!(host.refusal_of(&more).reason, Reason::Malformed);
+    let change = format!("1 peer {} change", "a1".repeat(32));
+    let make = "1 make wm0 1420 10.77.0.1/32 10.77.0.0/24";
+    let secret = "50".repeat(32);
+    let too_many = vec!["10.1.0.0/16"; ALLOWED_IPS_MAX + 1].join(",");
+    for (text, expected) in [
+        (format!("{change} - - - 8.8.0.0/16"), Reason::NotPrivate),
+        (format!("{change} - - - 10.0.0.1/8"), Reason::NoNetwork),
+        (format!("{change} - - - {too_many}"), Reason::Malformed),
+        (
+            format!("{change} - [fd77:6d00::2]:2708 - -"),
+            Reason::Endpoint,
+        ),
+        (format!("{make},0.0.0.0/0 {secret} 0"), Reason::NotPrivate),
+        (format!("{make} {secret} 53"), Reason::Port),
+        (format!("{make} {secret}"), Reason::Malformed),
+        (
+            format!("{make} {secret} 0").replace("wm0", "eth0"),
+            Reason::Name,
+        ),
+        (
+            format!("{make} {secret} 0").replace("1420", "68"),
+            Reason::Mtu,
+        ),
+    ] {
+        let refusal = host.refusal_of(text.as_bytes());
+        assert_eq!(refusal.reason, expected, "{text}");
+        assert!(!refusal.detail.contains(&secret[..8]));
+    }
     assert_eq!(host.state(), before);
 }
 
@@ -86,7 +99,7 @@ fn client_that_never_reads_is_cut_off_and_nobody_waits() {
     let Some(host) = Host::new() else { return };
     let before = host.state();
     let socket = host.connect();
-    send(&socket, &bytes_of(&Request::MakeTun(wanted("wm0")))).expect("sent");
+    send(&socket, &bytes_of(&Request::Make(wanted("wm0"), None))).expect("sent");
     let start = Instant::now();
     let question = bytes_of(&IDLE);
     // Until its own queue is full of answers.
@@ -127,7 +140,7 @@ fn client_that_asks_a_thousand_times_and_goes_leaves_nothing() {
     let before = host.state();
     for _ in 0..3 {
         let socket = host.connect();
-        send(&socket, &bytes_of(&Request::MakeTun(wanted("wm0")))).expect("sent");
+        send(&socket, &bytes_of(&Request::Make(wanted("wm0"), None))).expect("sent");
         let question = bytes_of(&IDLE);
         let sent = (0..1000).take_while(|_| send(&socket, &question).is_ok());
         assert!(sent.count() > 10);

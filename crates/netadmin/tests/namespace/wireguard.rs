@@ -7,6 +7,7 @@ use std::time::Duration;
 use wiremesh_netadmin::client::{self, Error, Wireguard};
 use wiremesh_netadmin::verbs::{
     FIGURES_MAX, Interface, Key, PEERS_MAX, PeerChange, Reason, Refusal, Reply, Request,
+    WireguardSettings,
 };
 use zeroize::Zeroizing;
 
@@ -37,6 +38,13 @@ fn host_with_wireguard() -> Option<Host> {
 
 fn make(host: &Host, wanted: &Interface) -> Result<Wireguard, Error> {
     client::make_wireguard(&host.socket, wanted, &SECRET, PORT)
+}
+
+fn settings(listen_port: u16) -> WireguardSettings {
+    WireguardSettings {
+        private_key: Zeroizing::new(SECRET),
+        listen_port,
+    }
 }
 
 /// An interface that does not overlap with the usual one.
@@ -191,21 +199,17 @@ fn no_reply_holds_a_key_or_preshared_key() {
     let Some(host) = host_with_wireguard() else {
         return;
     };
-    let make = Request::MakeWireguard {
-        interface: wanted("wm0"),
-        private_key: Zeroizing::new(SECRET),
-        listen_port: PORT,
-    };
+    let make = Request::Make(wanted("wm0"), Some(settings(PORT)));
     let peer = Request::SetPeer(full_change(key(7)));
     let requests = [
         make.clone(),
         peer.clone(),
-        Request::ReadFigures { from: 0 },
+        Request::ReadFigures(0),
         make.clone(),
-        Request::ReadFigures { from: 1 },
+        Request::ReadFigures(1),
         Request::RemovePeer(key(7)),
         peer,
-        Request::ReadFigures { from: 0 },
+        Request::ReadFigures(0),
     ];
     let mut all = Vec::new();
     let mut say = |socket: &_, bytes: &[u8]| {
@@ -222,13 +226,18 @@ fn no_reply_holds_a_key_or_preshared_key() {
     for bytes in [bytes_of(&requests[0]), bytes_of(&requests[1])] {
         for place in (0..bytes.len()).step_by(7) {
             let mut damaged = bytes.clone();
-            damaged[place] ^= 0x80;
+            damaged[place] ^= 1;
             say(&socket, &damaged);
         }
     }
-    assert!(all.windows(32).any(|part| part == key(7)), "no figures");
-    for secret in [SECRET, PSK] {
-        assert!(!all.windows(4).any(|part| part == &secret[..4]));
+    let has = |wanted: &[u8]| all.windows(wanted.len()).any(|part| part == wanted);
+    assert!(has(b"07000101"), "no figures");
+    // As bytes, in hexadecimal, in base64.
+    for secret in [&SECRET[..4], b"50505050", &SECRET_TEXT.as_bytes()[..8]] {
+        assert!(!has(secret));
+    }
+    for secret in [&PSK[..4], b"52525252", &PSK_TEXT.as_bytes()[..8]] {
+        assert!(!has(secret));
     }
 }
 
@@ -294,14 +303,9 @@ fn peers_have_a_limit_and_all_are_told() {
     assert_eq!(keys(&made), (0..last).map(key).collect());
     // One that asks for all of them and never reads is cut off; the others are served meanwhile.
     let greedy = host.connect();
-    let interface = other("wm1");
-    let make = Request::MakeWireguard {
-        interface,
-        private_key: Zeroizing::new(SECRET),
-        listen_port: 0,
-    };
+    let make = Request::Make(other("wm1"), Some(settings(0)));
     send(&greedy, &bytes_of(&make)).expect("sent");
-    while send(&greedy, &bytes_of(&Request::ReadFigures { from: 0 })).is_ok() {}
+    while send(&greedy, &bytes_of(&Request::ReadFigures(0))).is_ok() {}
     host.wait_for_no("wm1");
     made.remove_peer(&key(0)).expect("removed");
     made.set_peer(&change(key(last))).expect("room again");

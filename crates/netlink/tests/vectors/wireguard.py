@@ -80,7 +80,7 @@ kind = nest(18, attribute(1, b"wireguard\0"))
 say("create", message(16, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, bytes(16) + name + kind))
 say("family", generic(3, NLM_F_ACK, attribute(2, b"wireguard\0"), kind=16))
 say("get", generic(0, NLM_F_DUMP, device))
-settings = [attribute(3, secret), attribute(6, u16(51820)), attribute(7, u32(0x2707)), attribute(5, u32(1))]
+settings = [attribute(3, secret), attribute(6, u16(51820))]
 say("set", generic(1, NLM_F_ACK, device, *settings))
 peer = [
     attribute(1, a),
