@@ -11,7 +11,7 @@ use crate::machine::{
     Context, EXCHANGE_TIME, Gate, Machine, MachineStatus, Output, PeerSettings, Refusal, Slot,
 };
 use crate::pin::Pin;
-use crate::suite::Level;
+use crate::suite::{Level, Suites};
 use alloc::vec::Vec;
 use core::time::Duration;
 use wiremesh_wire::{Instant, NodeId, Now, PresharedKey, UnixTime};
@@ -96,6 +96,7 @@ pub struct KernelPeer {
     unanswered_since: Option<Instant>,
     knocks: Vec<Instant>,
     allowed: bool,
+    refused: u64,
     commands: Vec<KernelCommand>,
 }
 
@@ -124,6 +125,7 @@ impl KernelPeer {
             unanswered_since: None,
             knocks: Vec::new(),
             allowed: false,
+            refused: 0,
             commands: Vec::new(),
         }
     }
@@ -152,6 +154,58 @@ impl KernelPeer {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.allowed
+    }
+
+    /// The suites that the peer listed last.
+    #[must_use]
+    pub fn known_suites(&self) -> Option<Suites> {
+        self.machine.known_suites()
+    }
+
+    /// No session that the kernel may have is below this level.
+    #[must_use]
+    pub fn sessions_level(&self) -> Level {
+        self.sessions_level
+    }
+
+    /// How many messages of the peer were refused.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Settles the gate; to be called once, before anything else.
+    pub fn start(&mut self, local: &Local, now: Now, random: &mut dyn Random) {
+        self.run(local, now, random, Machine::start);
+    }
+
+    /// Changes the boot key in place: live sessions stay, and the next one under it uses this.
+    pub fn set_boot(&mut self, boot: PresharedKey) {
+        self.boot = boot;
+        if self.in_slot.is_none() {
+            self.set_psk(None);
+        }
+    }
+
+    /// The operator lowers the level of the pin; [`KernelPeer::handle_policy`] is to follow.
+    pub fn lower_pin(&mut self, level: Level) {
+        self.machine.lower_pin(level);
+    }
+
+    /// The peer is not in the kernel as it was left there: it begins anew under the boot key.
+    pub fn reset(&mut self, local: &Local, now: Now, random: &mut dyn Random) {
+        self.back_to_boot(local, now, random);
+    }
+
+    /// Changes what the operator or the application says of the peer.
+    pub fn set_settings(
+        &mut self,
+        local: &Local,
+        now: Now,
+        random: &mut dyn Random,
+        settings: PeerSettings,
+    ) {
+        self.run(local, now, random, |m, cx| m.set_settings(cx, settings));
     }
 
     /// Takes the payload of a control packet.
@@ -385,6 +439,7 @@ impl KernelPeer {
                 self.set_psk(slot);
             }
             Output::Handshake => self.replace(),
+            Output::Refused(_) => self.refused += 1,
             _ => {}
         }
     }
