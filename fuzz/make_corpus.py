@@ -397,30 +397,35 @@ def control_machines():
 
 
 def netadmin():
-    def prefix(text):
-        address, bits = text.split("/")
-        address = ipaddress.ip_address(address)
-        return bytes([address.version, int(bits)]) + address.packed.ljust(16, b"\0")
-
-    def make_tun(name, addresses, routes, mtu=1420):
-        body = name.ljust(16, b"\0") + struct.pack("<HBB", mtu, len(addresses), len(routes))
-        body += b"".join(map(prefix, addresses + routes))
-        return struct.pack("<BBH", 1, 1, 4 + len(body)) + body
-
-    ours = ["fd77:6d00::1/128", "fd77:6d80::1/128"]
-    routes = ["fd77:6d00::/25", "fd77:6d80::/25"]
+    ours = "fd77:6d00::1/128,fd77:6d80::1/128"
+    routes = "fd77:6d00::/25,fd77:6d80::/25"
+    key, secret, psk = "a1" * 32, "50" * 32, "52" * 32
+    peer = f"1 peer {key}"
+    figures = f"{key} [fe80::1%3]:51820 1700000000250000000 3 4"
     write(
         "netadmin",
-        empty_interface=make_tun(b"wm0", [], []),
-        overlay=make_tun(b"wm0", ours, routes),
-        ipv4=make_tun(b"wmabcdefghijk-9", ours + ["10.77.0.1/24"], routes + ["192.168.7.0/24"]),
-        full=make_tun(b"wm-", ["172.16.0.1/32"] * 8, ["100.64.0.0/10"] * 64, 65535),
-        name=make_tun(b"eth0", ours, routes),
-        public=make_tun(b"wm0", ours, ["8.8.8.0/24"]),
-        host_bits=make_tun(b"wm0", ours, ["10.0.0.1/24"]),
-        made=struct.pack("<BBHI", 1, 0, 8, 7),
-        refused=struct.pack("<BBH", 1, 11, 14) + b"10.0.0.0/8",
+        empty_interface="1 make wm0 1420  ",
+        overlay=f"1 make wm0 1420 {ours} {routes}",
+        ipv4=f"1 make wmabcdefghijk-9 1420 {ours},10.77.0.1/24 {routes},192.168.7.0/24",
+        full=f"1 make wm- 65535 {','.join(['172.16.0.1/32'] * 8)} {','.join(['100.64.0.0/10'] * 64)}",
+        wireguard=f"1 make wm0 1420 {ours} {routes} {secret} 51820",
+        wireguard_any_port=f"1 make wm0 1420   {secret} 0",
+        system_port=f"1 make wm0 1420   {secret} 53",
+        name=f"1 make eth0 1420 {ours} {routes}",
+        public=f"1 make wm0 1420 {ours} 8.8.8.0/24",
+        host_bits=f"1 make wm0 1420 {ours} 10.0.0.1/24",
+        peer=f"{peer} replace {psk} 192.0.2.1:51821 25 fd77:6d00::7/128,10.1.0.0/16",
+        peer_unchanged=f"{peer} change - - - -",
+        peer_without_addresses=f"{peer} change - [2001:db8::9]:9 0 ",
+        peer_in_overlay=f"{peer} change - [fd77:6d00::2]:2708 - -",
+        peer_public=f"{peer} change - - - 0.0.0.0/0",
+        remove=f"1 remove {key}",
+        read_figures="1 figures 128",
+        done="1 done 7",
+        figures=f"1 figures 51820 9 {figures} {key} - 0 0 0",
+        refused="1 refused 10 10.0.0.0/8",
     )
+
 
 
 ip()

@@ -1,7 +1,7 @@
 //! Rules about source files that no other tool checks.
 //!
-//! Owns: the length of files, `mod.rs`, and that layers 0 to 2 and the simulator use no clock, no
-//! thread, no randomness of the system, and no order of a hash map.
+//! Owns: the length of files and of the privileged helper, `mod.rs`, and that layers 0 to 2 and the
+//! simulator use no clock, no thread, no randomness of the system, and no order of a hash map.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,9 @@ const LINES_MAX: usize = 800;
 
 /// Folders with sources.
 const FOLDERS: [&str; 5] = ["crates", "interop", "xtask", "fuzz", "bench"];
+
+/// Lines of the helper that run with its capability stay below this.
+const HELPER_LINES_MAX: usize = 1000;
 
 /// Crates of layers 0 to 2: `no_std`.
 const NO_STD: [&str; 4] = ["wire", "noise", "control", "core"];
@@ -87,7 +90,29 @@ pub fn check() -> Outcome {
             }
         }
     }
+    complaints.extend(helper_complaint());
     Outcome::of_complaints(&complaints)
+}
+
+/// The program and the verbs that it reads, without their client, comments, blank lines and tests.
+fn helper_complaint() -> Option<String> {
+    let folder = root().join("crates/netadmin/src");
+    let client = [folder.join("client.rs"), folder.join("client")];
+    let files = rust_files(&folder).into_iter();
+    let files = files.filter(|file| !client.iter().any(|part| file.starts_with(part)));
+    let texts = files.map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    let lines: usize = texts.map(|text| lines_of_code(&text)).sum();
+    let shown = format!("crates/netadmin/src without its client: {lines} lines of code");
+    println!("note: {shown}");
+    let fits = (1..HELPER_LINES_MAX).contains(&lines);
+    (!fits).then(|| format!("{shown}; it stays below {HELPER_LINES_MAX}"))
+}
+
+fn lines_of_code(text: &str) -> usize {
+    let code = code_of(text);
+    code.iter()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .count()
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
@@ -240,6 +265,13 @@ mod tests {
             #[cfg(test)]\nmod a;\nfn b() {}\n#[cfg(test)]\nmod tests {\n use std::fs;\n}\n";
         assert_eq!(count(CORE, text), 0);
         assert_eq!(count(CORE, "#[cfg(test)]\nmod a;\nuse std::fs;"), 2);
+    }
+
+    #[test]
+    fn lines_of_code_are_those_that_do_something() {
+        let text = "//! What.\n\n/// Why.\nfn a() {\n    // How.\n    b(\"//\"); // So.\n}\n\n\
+            #[cfg(test)]\nmod tests {\n    fn c() {}\n}\n";
+        assert_eq!(lines_of_code(text), 3);
     }
 
     #[test]
