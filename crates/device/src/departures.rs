@@ -214,10 +214,13 @@ impl Departures {
     }
 
     fn may_join(&self, one: &Super, packet: &Packet<'_>) -> bool {
+        // Only then its header ends within it.
+        if !packet.may_join {
+            return false;
+        }
         let lead = self.lead(one);
         let len = packet.payload().len();
-        packet.may_join
-            && len <= one.segment_bytes
+        len <= one.segment_bytes
             && one.len + len <= SUPER_BYTES_MAX
             && packet.continues(&lead, one.packets, one.len - one.header_len)
             && packet.has_right_checksums()
@@ -289,6 +292,26 @@ impl Departures {
             self.flows[self.evict_next] = (hash, index);
             self.evict_next = (self.evict_next + 1) % FLOWS_MAX;
         }
+    }
+}
+
+/// For fuzzing: what a device is given; `None` says that it is full, `false` that it refuses.
+#[doc(hidden)]
+impl Departures {
+    pub fn test_drain(
+        &mut self,
+        offloads: Offloads,
+        skip: usize,
+        mut take: impl FnMut(Vec<u8>) -> Option<bool>,
+    ) -> Flushed {
+        self.drain(offloads, skip, |parts| {
+            let bytes = parts.iter().flat_map(|part| part.iter().copied());
+            match take(bytes.collect()) {
+                Some(true) => Taken::Yes,
+                Some(false) => Taken::Refused,
+                None => Taken::No,
+            }
+        })
     }
 }
 

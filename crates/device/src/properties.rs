@@ -297,6 +297,22 @@ fn wrong_checksum_is_never_hidden_by_joining() {
     assert_eq!(joined(&packets), [1, 2], "the first one is looked at too");
 }
 
+/// Anybody in the tunnel can send these, and the second one once made us panic.
+#[test]
+fn header_that_ends_beyond_its_packet_stays_alone() {
+    for is_ipv4 in [true, false] {
+        let mut tcp = flow(is_ipv4, false);
+        let first = tcp.packet(ACK, &[7; 100]);
+        for len in [20, 24, 59] {
+            let mut next = tcp.packet(ACK, &[]);
+            let transport = if is_ipv4 { 20 } else { 40 };
+            next.resize(transport + len, 0);
+            next[transport + 12] = 0xf0;
+            assert_eq!(joined(&[first.clone(), next]), [1, 1], "{len} bytes");
+        }
+    }
+}
+
 #[test]
 fn what_is_too_much_or_not_taken_is_dropped_and_counted() {
     let mut departures = Departures::new(ALL);
