@@ -427,6 +427,80 @@ def netadmin():
     )
 
 
+def uapi():
+    key, secret = NODE_ID.hex(), counting(32).hex()
+    peer = f"public_key={key}\n"
+    write(
+        "uapi",
+        interface=f"private_key={secret}\nlisten_port=51820\nfwmark=4096\nreplace_peers=true\n",
+        none=f"private_key={'0' * 64}\nlisten_port=0\nfwmark=0\n",
+        peer=f"{peer}preshared_key={secret}\nendpoint=192.0.2.1:51820\npersistent_keepalive_interval=25\n"
+        "replace_allowed_ips=true\nallowed_ip=10.0.0.0/24\nallowed_ip=fd00::/64\nprotocol_version=1\n",
+        peers=f"{peer}update_only=true\nendpoint=[fe80::1%2]:51820\n{peer}remove=true\n\nbehind the end",
+        moved=f"{peer}allowed_ip=10.0.0.7/24\nallowed_ip=-10.0.0.0/24\nallowed_ip=+::/0\n",
+        unknown=f"{peer}private_key={secret}\n",
+        no_value="listen_port\n",
+        signs=f"listen_port=+1\n{peer}persistent_keepalive_interval=-1\n",
+    )
+
+
+def socks5():
+    v4, v6 = bytes([10, 0, 0, 2]), bytes.fromhex("fd776d00" + "22" * 12)
+    port = struct.pack(">H", 443)
+    write(
+        "socks5",
+        greeting=bytes([5, 2, 0, 2]),
+        greeting_with_password=bytes([5, 1, 2]),
+        greeting_version_4=bytes([4, 1]) + port + v4 + b"\0",
+        connect_ipv4=bytes([5, 1, 0, 1]) + v4 + port,
+        connect_ipv6=bytes([5, 1, 0, 4]) + v6 + port + b"GET",
+        connect_name=bytes([5, 1, 0, 3, 6]) + b"laptop" + port,
+        connect_empty_name=bytes([5, 1, 0, 3, 0]) + port,
+        associate=bytes([5, 3, 0, 1]) + bytes(6),
+        bind=bytes([5, 2, 0, 1]) + v4 + port,
+        address_type=bytes([5, 1, 0, 2]) + v4 + port,
+        datagram=bytes([0, 0, 0, 1]) + v4 + port + b"payload",
+        datagram_name=bytes([0, 0, 0, 3, 6]) + b"laptop" + port + b"payload",
+        datagram_fragment=bytes([0, 0, 1, 4]) + v6 + port + b"payload",
+    )
+
+
+def devices():
+    # Settings: 1 a read of a device, else joined for TCP (2), UDP (4), given to a device that takes
+    # joined TCP (8), UDP (16); 32 it refuses some.
+    # Packets: flow in three bits (1 UDP, 2 IPv4, 4 the other port), a length; plus 8 TCP flags,
+    # 16 a number of repetitions, 32 damage, 64 a gap behind; 0x80 any bytes.
+    one = lambda how, length, *more: bytes([how]) + struct.pack("<H", length) + bytes(more)
+    all_of_them = b"".join(one(16 | flow, 100, 5) for flow in range(8)) * 2
+    a, b = bytes.fromhex("fd776d00" + "11" * 12), bytes.fromhex("fd776d00" + "22" * 12)
+    vnet = lambda kind, size, start, offset: struct.pack("=BBHHHH", int(kind != 0), kind, 0, size, start, offset)
+    tcp = struct.pack(">HHIIBBHHH", 4096, 8193, 0xFFFFFF00, 1, 0x50, 0x99, 256, 0, 0)
+    udp = struct.pack(">HHHH", 4096, 8193, 8 + 1000, 0)
+    data = counting(1000)
+    read = lambda header, packet: b"\1" + header + packet
+    write(
+        "device",
+        joined=b"\x1e" + all_of_them,
+        large=b"\x1e" + one(16, 1400, 60) + one(17, 1400, 70),
+        small=b"\x1e" + one(16, 1, 139) + one(17, 1, 139),
+        not_joined=b"\0" + all_of_them,
+        other_offloads=b"\x06" + all_of_them,
+        refused=b"\x3e" + all_of_them,
+        pushed=b"\x1e" + one(16, 100, 2) + one(8, 100, 0x18) + one(16, 100, 2) + one(8, 100, 0x11) + one(0, 0),
+        damaged=b"\x1e" + one(16, 100, 2) + one(32, 100, 70, 0, 1) + one(16, 100, 2),
+        gap=b"\x1e" + one(64 | 16, 100, 2, 9) + one(16, 100, 2),
+        shorter=b"\x1e" + one(16, 100, 2) + one(0, 99) + one(16, 100, 2),
+        any_bytes=b"\x1e\x80\x05hello" + one(0, 9) + b"\x80\x14" + ipv4(6, b"")[:20],
+        read_one=read(vnet(0, 0, 0, 0), ipv6(17, udp + data, a, b)),
+        read_tcp6=read(vnet(4, 300, 40, 16), ipv6(6, tcp + data, a, b)),
+        read_tcp4=read(vnet(1, 300, 20, 16), ipv4(6, tcp + data)),
+        read_tcp4_ecn=read(vnet(0x81, 300, 20, 16), ipv4(6, tcp + data)),
+        read_udp=read(vnet(5, 300, 40, 6), ipv6(17, udp + data, a, b)),
+        read_options=read(vnet(1, 300, 24, 16), ipv4(6, tcp + data, options=b"\1\1\1\0")),
+        read_sum=read(struct.pack("=BBHHHH", 1, 0, 0, 0, 40, 6), ipv6(17, udp + data, a, b)),
+        read_short=b"\1" + vnet(4, 300, 40, 16)[:7],
+    )
+
 
 ip()
 tickets()
@@ -439,3 +513,6 @@ configs()
 control_messages()
 control_machines()
 netadmin()
+uapi()
+socks5()
+devices()

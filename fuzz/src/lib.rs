@@ -9,6 +9,7 @@
 pub mod config;
 pub mod control_machine;
 pub mod control_messages;
+pub mod device;
 pub mod input;
 pub mod ip;
 pub mod message;
@@ -16,5 +17,7 @@ pub mod netadmin;
 pub mod node;
 pub mod quic_handshake;
 pub mod simulation;
+pub mod socks5;
 pub mod text;
 pub mod ticket;
+pub mod uapi;
