@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use crate::report::{Outcome, Report};
 use crate::shell::{cargo, root, run, test};
-use crate::{advisories, dependencies, fuzz, slow, source};
+use crate::{advisories, dependencies, fuzz, instructions, slow, source};
 
 /// Seconds of fuzzing per target when time is short.
 const FAST_SECONDS: u32 = 10;
@@ -50,6 +50,7 @@ pub fn full(fast: bool, words: &[&str]) -> ExitCode {
             "--no-fail-fast",
         ]))
     });
+    report.step("instructions", instructions::check);
     report.step("fuzz: build and lint", fuzz::build_and_lint);
     report.step("fuzz: committed inputs", fuzz::replay);
     let seconds = if fast { FAST_SECONDS } else { fuzz::SECONDS };

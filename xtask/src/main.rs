@@ -1,7 +1,7 @@
-//! The checks of this repository: `cargo xtask quick`, `ci` and `fuzz`.
+//! The checks of this repository: `cargo xtask quick`, `ci`, `fuzz` and `instructions`.
 //!
 //! Owns which checks there are, in which order, and how their results are told. It needs only a
-//! Rust tool chain and, for fuzzing, a C++ compiler; it never installs anything.
+//! Rust tool chain, a C++ compiler to fuzz, and valgrind to count; it never installs anything.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod advisories;
 mod ci;
 mod dependencies;
 mod fuzz;
+mod instructions;
 mod licence;
 mod report;
 mod shell;
@@ -26,7 +27,10 @@ usage: cargo xtask quick            format, lints and unit tests: before each co
        cargo xtask fuzz [--seconds N] [TARGET]...
                                     fuzzes all targets, or these, for N s each (default 60)
        cargo xtask fuzz TARGET --input FILE
-                                    runs one target once, on the input of a crash";
+                                    runs one target once, on the input of a crash
+       cargo xtask instructions [--update]
+                                    counts the instructions of what decides about speed, and
+                                    compares with the committed figures, or replaces them";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +47,8 @@ fn main() -> ExitCode {
             Some((seconds, targets)) => fuzz::command(seconds, &targets),
             None => usage(),
         },
+        ["instructions"] => instructions::command(false),
+        ["instructions", "--update"] => instructions::command(true),
         ["help" | "-h" | "--help"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS

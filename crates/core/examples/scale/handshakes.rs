@@ -3,70 +3,21 @@
 //! Everything that a node does is in the time: parsing, `mac1`, the timestamp, key generation, each
 //! key agreement, the session, timers, queues. What the other side does is not.
 
+use crate::far::{Far, address, hub, open_hub, start};
 use crate::report::Report;
-use crate::{address, hub, secret, start};
 use std::hint::black_box;
 use std::time::{Duration, Instant as Clock};
-use wiremesh_core::{Admission, Node, NodeConfig, Path, PeerConfig, PeerKey};
+use wiremesh_core::{Node, Path, PeerConfig, PeerKey};
 use wiremesh_noise::crypto::{DhSecret, kdf2};
-use wiremesh_noise::{
-    InitiatorHandshake, LocalIdentity, RemoteIdentity, create_initiation, open_initiation,
-};
-use wiremesh_wire::{
-    HandshakeInitiation, HandshakeResponse, Message, NodeId, Now, PresharedKey, Tai64n,
-};
+use wiremesh_wire::{Message, NodeId, Now};
 
 const PEERS: usize = 500;
 const ROUNDS: usize = 20;
-
-/// The far side of a handshake.
-struct Far {
-    local: LocalIdentity,
-    hub: RemoteIdentity,
-    number: u32,
-}
 
 /// One round's time for the responses, and for taking the confirmations.
 struct Round {
     answers: Duration,
     confirmations: Duration,
-}
-
-impl Far {
-    fn new(number: u32, hub: NodeId) -> Self {
-        let local = LocalIdentity::new(secret(number)).expect("a valid key");
-        let hub = RemoteIdentity::new(&local, hub);
-        Self { local, hub, number }
-    }
-
-    fn initiate(&self, now: Now) -> (Vec<u8>, InitiatorHandshake) {
-        let mut ephemeral = [9; 32];
-        ephemeral[..8].copy_from_slice(&now.instant.as_nanos().to_le_bytes());
-        ephemeral[8..12].copy_from_slice(&self.number.to_le_bytes());
-        let time = Tai64n::from_unix(now.unix);
-        let (message, pending) =
-            create_initiation(&self.local, &self.hub, ephemeral, self.number, time);
-        (message.emit().to_vec(), pending)
-    }
-
-    /// The first transport data, which confirms the session: a keepalive.
-    fn confirm(&self, pending: &InitiatorHandshake, response: &[u8]) -> Vec<u8> {
-        let Ok(Message::Response(response)) = Message::parse(response) else {
-            panic!("not a response");
-        };
-        let keys = pending.consume_response(&self.local, &response, &PresharedKey::default());
-        let (mut sealer, _) = keys.expect("a true response").split();
-        let mut keepalive = vec![0; 32];
-        sealer.seal(&mut keepalive).expect("the first one");
-        keepalive
-    }
-
-    fn answer(&self, initiation: &HandshakeInitiation) -> HandshakeResponse {
-        let opened = open_initiation(&self.local, initiation).expect("a true initiation");
-        let proven = opened.authenticate(&self.hub).expect("a true initiation");
-        let response = proven.respond(&PresharedKey::default(), &[5; 32], self.number);
-        response.expect("a true initiation").0
-    }
 }
 
 fn add_all(hub: &mut Node, far: &[Far]) -> Vec<PeerKey> {
@@ -103,7 +54,7 @@ fn respond(hub: &mut Node, now: Now, far: &[Far]) -> Round {
     assert_eq!(sent.len(), far.len(), "each is answered");
     let all = far.iter().zip(&pending).zip(&sent);
     let mut keepalives: Vec<_> = all
-        .map(|((far, pending), response)| far.confirm(pending, response))
+        .map(|((far, pending), response)| far.confirm(pending, response).0)
         .collect();
     let before = hub.counters().handshakes;
     let (confirmations, _) = timed(|| deliver(hub, now, far, &mut keepalives));
@@ -215,17 +166,7 @@ pub fn measure(report: &mut Report) {
     });
     add("initiator, first contact", &mut times.by_ref().collect());
 
-    let stranger = |_| respond(&mut open_hub(), start(), &far);
+    let stranger = |_| respond(&mut open_hub(PEERS as u32), start(), &far);
     let rounds: Vec<Round> = (0..ROUNDS).map(stranger).collect();
     add("responder, stranger that is let in", &mut answers(&rounds));
-}
-
-/// A node that lets everybody in.
-fn open_hub() -> Node {
-    let mut config = NodeConfig::new(secret(0));
-    config.limits.handshakes_per_second_max = u32::MAX;
-    config.admission = Admission::AllowAll {
-        provisional_max: PEERS as u32,
-    };
-    Node::new(config, [1; 32], start()).expect("no policy")
 }

@@ -1,7 +1,8 @@
 //! Peers that are configured and silent: memory, time to add, time to find.
 
+use crate::far::{Numbers, address, hub, start};
+use crate::heap;
 use crate::report::Report;
-use crate::{address, heap, hub, start};
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::time::Instant as Clock;
@@ -13,32 +14,6 @@ use wiremesh_wire::address::overlay_address;
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
 const LOOKUPS: usize = 200_000;
 const ROUNDS: usize = 5;
-
-/// A sequence that looks random (SplitMix64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Half of all numbers are points of the curve.
-    fn node_id(&mut self) -> NodeId {
-        loop {
-            let mut bytes = [0; 32];
-            for word in bytes.chunks_exact_mut(8) {
-                word.copy_from_slice(&self.next().to_le_bytes());
-            }
-            bytes[31] &= 0x7f;
-            if let Ok(id) = NodeId::from_bytes(&bytes) {
-                return id;
-            }
-        }
-    }
-}
 
 /// Bytes of this process that are in memory.
 fn resident() -> usize {
