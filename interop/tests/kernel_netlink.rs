@@ -1,4 +1,4 @@
-//! Our netlink messages and the real kernel's WireGuard: the test of `crates/netlink` in the guest.
+//! The real kernel's WireGuard: the tests of `crates/netlink` and `crates/netadmin` in the guest.
 //!
 //! See `interop/README.md` for what it needs.
 
@@ -14,46 +14,58 @@ use wiremesh_interop::runner::Effort;
 
 #[test]
 fn kernel_takes_what_is_set_and_shows_it() {
-    match in_the_guest() {
+    told(in_the_guest("wiremesh-netlink", "wireguard", &[]));
+}
+
+#[test]
+fn helper_drives_the_kernels_wireguard() {
+    told(in_the_guest(
+        "wiremesh-netadmin",
+        "namespace",
+        &["wireguard::"],
+    ));
+}
+
+fn told(outcome: Outcome) {
+    match outcome {
         Ok(()) => {}
         Err(Stop::Skipped(reason)) => println!("skipped: {reason}"),
         Err(Stop::Failed(reason)) => panic!("{reason}"),
     }
 }
 
-fn in_the_guest() -> Outcome {
+/// Runs a test of a package there, of which nothing may be skipped for want of WireGuard.
+fn in_the_guest(package: &str, test: &str, arguments: &[&str]) -> Outcome {
     if Effort::from_environment().map_err(Stop::Failed)? == Effort::Quick {
         return skip("the guest is booted with WIREMESH_INTEROP=all only");
     }
     programs::check_basics()?;
-    let test = test_program()?;
+    let test = test_program(package, test)?;
     clean_up_after_dead_runs();
     let namespace = Namespace::new()?;
     let guest = Guest::boot(&namespace)?;
     let program = test.to_string_lossy();
-    let words = ["env", "WIREMESH_KERNEL_WIREGUARD=required", &program];
-    let output = guest.command(60, &words).output()?;
+    let mut words = vec!["env", "WIREMESH_KERNEL_WIREGUARD=required", &program];
+    words.extend(arguments);
+    let output = guest.command(400, &words).output()?;
     let text = text_of(&output);
-    ensure(output.status.success() && text.contains("1 passed"), text)
+    let passed = text.contains("test result: ok") && !text.contains(" 0 passed");
+    println!("{text}");
+    ensure(output.status.success() && passed, text)
 }
 
 /// Builds it, and asks cargo where it is.
-fn test_program() -> Outcome<PathBuf> {
+fn test_program(package: &str, test: &str) -> Outcome<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args([
-        "test",
-        "-q",
-        "-p",
-        "wiremesh-netlink",
-        "--test",
-        "wireguard",
-    ]);
+    command.args(["test", "-q", "-p", package, "--test", test]);
     command.args(["--no-run", "--message-format", "json"]);
     let messages = run(command.current_dir(env!("CARGO_MANIFEST_DIR")))?;
     let mut programs = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        Some(PathBuf::from(message["executable"].as_str()?))
+        let is_test = message["profile"]["test"].as_bool()?;
+        let program = message["executable"].as_str().filter(|_| is_test)?;
+        Some(PathBuf::from(program))
     });
     match programs.next() {
         Some(program) => Ok(program),
