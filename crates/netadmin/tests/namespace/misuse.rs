@@ -78,6 +78,8 @@ fn what_is_out_of_bounds_is_refused_with_its_reason() {
         (format!("{make},0.0.0.0/0 {secret} 0"), Reason::NotPrivate),
         (format!("{make} {secret} 53"), Reason::Port),
         (format!("{make} {secret}"), Reason::Malformed),
+        (format!("1 makes wm0 {secret}"), Reason::Malformed),
+        (format!("1 make wm0 1420 {secret} "), Reason::Malformed),
         (
             format!("{make} {secret} 0").replace("wm0", "eth0"),
             Reason::Name,
