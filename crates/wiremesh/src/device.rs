@@ -18,6 +18,16 @@ use wiremesh_wire::ip::{self, PROTOCOL_UDP};
 /// Super-packets taken from the interface before the socket has its turn.
 const READS_PER_TURN: usize = 4;
 
+// Extension headers of IPv6 (IANA's list).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
+
 /// Why an interface cannot be had.
 pub use wiremesh_device::TunError as DeviceError;
 
@@ -202,16 +212,41 @@ impl Tunnel {
     }
 }
 
-/// Whether a packet of the host pretends to be of the node's streams, or is for a peer's. What
-/// follows an extension header or is a fragment never reaches streams.
-fn is_reserved(header: &[u8]) -> bool {
-    let Some(header) = header.first_chunk::<44>() else {
+/// Whether a packet of the host pretends to be of the node's streams, or is for a peer's: also in a
+/// first fragment and behind extension headers, which our own streams never read but the kernel of
+/// a peer in `kernel` mode does.
+fn is_reserved(packet: &[u8]) -> bool {
+    let Some(header) = packet.first_chunk::<{ ip::IPV6_HEADER_LEN }>() else {
         return false;
     };
-    let is_udp = header[0] >> 4 == 6 && header[6] == PROTOCOL_UDP;
-    let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let overlay = ip::destination(header).is_some_and(|to| OVERLAY_NET.contains(to));
-    is_udp && overlay && (port(40) == STREAM_PORT || port(42) == STREAM_PORT)
+    if header[0] >> 4 != 6 || !ip::destination(header).is_some_and(|to| OVERLAY_NET.contains(to)) {
+        return false;
+    }
+    let (mut protocol, mut at) = (header[6], ip::IPV6_HEADER_LEN);
+    let mut is_fragment = false;
+    loop {
+        let next = packet.get(at..).and_then(<[u8]>::first_chunk::<8>);
+        let Some(next @ [kind, len, ..]) = next else {
+            // A first fragment has all headers (RFC 7112); without ports it is nothing whole.
+            return is_fragment;
+        };
+        let word = |at: usize| u16::from_be_bytes([next[at], next[at + 1]]);
+        at += match protocol {
+            PROTOCOL_UDP => return word(0) == STREAM_PORT || word(2) == STREAM_PORT,
+            // What follows is put together with the first, or dropped.
+            FRAGMENT if word(2) & 0xfff8 != 0 => return false,
+            FRAGMENT => {
+                is_fragment = true;
+                8
+            }
+            AUTHENTICATION => (usize::from(*len) + 2) * 4,
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6 => {
+                (usize::from(*len) + 1) * 8
+            }
+            _ => return false,
+        };
+        protocol = *kind;
+    }
 }
 
 #[cfg(test)]
@@ -238,5 +273,39 @@ mod tests {
         tcp[6] = 6;
         assert!(!is_reserved(&tcp));
         assert!(!is_reserved(&packet(9, STREAM_PORT, peer)[..43]));
+    }
+
+    /// `inner` behind a header of eight bytes, whose type is `kind`.
+    fn behind(kind: u8, rest: [u8; 7], inner: &[u8]) -> Vec<u8> {
+        let mut packet = inner[..ip::IPV6_HEADER_LEN].to_vec();
+        packet.push(inner[6]);
+        packet[6] = kind;
+        packet.extend(rest);
+        packet.extend(&inner[ip::IPV6_HEADER_LEN..]);
+        packet
+    }
+
+    #[test]
+    fn the_nodes_ports_are_found_behind_what_the_host_puts_in_front() {
+        let peer: Ipv6Addr = "fd77:6d00::1".parse().expect("an address");
+        let (dials, other) = (packet(9, STREAM_PORT, peer), packet(9, 9, peer));
+        let first = [0, 0, 1, 0, 0, 0, 7];
+        for kind in [0, 43, 44, 60, 135] {
+            assert!(is_reserved(&behind(kind, first, &dials)), "{kind}");
+            assert!(!is_reserved(&behind(kind, first, &other)), "{kind}");
+        }
+        let authenticated = [0, 0, 0, 0, 0, 0, 0];
+        assert!(is_reserved(&behind(51, authenticated, &dials)));
+        let twice = behind(60, [0; 7], &behind(44, first, &dials));
+        assert!(is_reserved(&twice));
+        // What follows goes with the first one, which the peer does not get.
+        let second = [0, 0, 9, 0, 0, 0, 7];
+        assert!(!is_reserved(&behind(44, second, &dials)));
+        // Ports that come with the second fragment are no ports (RFC 7112).
+        let hidden = behind(44, first, &behind(60, [0; 7], &dials));
+        assert!(is_reserved(&hidden[..56]));
+        for cut in 0..twice.len() {
+            let _ = is_reserved(&twice[..cut]);
+        }
     }
 }
