@@ -7,14 +7,14 @@
 #[path = "scale/far.rs"]
 mod far;
 
-use far::{Far, Numbers, address, hub, open_hub, start};
+use far::{Far, Numbers, add, address, connect, deliver, hub, open_hub, packet, sealed, start};
 use std::hint::black_box;
 use std::io::Write;
 use std::time::Duration;
 use wiremesh_core::{Node, Path, PeerConfig, PeerKey};
 use wiremesh_noise::Sealer;
 use wiremesh_wire::address::overlay_address;
-use wiremesh_wire::{IpNet, Message, NodeId, Now, ip};
+use wiremesh_wire::{IpNet, Message, NodeId, Now};
 
 /// The operations, when they are prepared.
 type Work = Box<dyn FnMut()>;
@@ -70,50 +70,12 @@ fn list() {
         .expect("standard output is open");
 }
 
-/// Lets the node take a datagram and gives the last one that it sends.
-fn deliver(hub: &mut Node, now: Now, number: u32, datagram: &mut [u8]) -> Option<Vec<u8>> {
-    hub.handle_datagram(now, Path::to(address(number)), datagram);
-    while hub.poll_event().is_some() {}
-    let sent = std::iter::from_fn(|| hub.poll_transmit());
-    sent.last().map(|transmit| transmit.datagram)
-}
-
-fn add(hub: &mut Node, far: &Far) -> PeerKey {
-    let mut config = PeerConfig::new(far.local.node_id());
-    config.endpoint = Some(address(far.number));
-    hub.add_peer(start(), config).expect("a new peer")
-}
-
-/// Makes a session that the far side began, and confirms it.
-fn connect(hub: &mut Node, now: Now, far: &Far) -> Sealer {
-    let (mut initiation, pending) = far.initiate(now);
-    let response = deliver(hub, now, far.number, &mut initiation).expect("a response");
-    let (mut keepalive, sealer) = far.confirm(&pending, &response);
-    deliver(hub, now, far.number, &mut keepalive);
-    sealer
-}
-
 fn connected() -> (Node, PeerKey, Far, Sealer) {
     let mut hub = hub(PEERS);
     let far = Far::new(1, hub.node_id());
     let key = add(&mut hub, &far);
     let sealer = connect(&mut hub, start(), &far);
     (hub, key, far, sealer)
-}
-
-/// A UDP packet of so many bytes.
-fn packet(from: &NodeId, to: &NodeId, len: usize) -> Vec<u8> {
-    let mut packet = vec![7; len];
-    let (from, to) = ((overlay_address(from), 7), (overlay_address(to), 7));
-    ip::emit_ipv6_udp(&mut packet, from, to, len - ip::IPV6_UDP_HEADER_LEN, 0);
-    packet
-}
-
-fn sealed(sealer: &mut Sealer, packet: &[u8]) -> Vec<u8> {
-    let mut datagram = vec![0; 16 + packet.len().next_multiple_of(16) + 16];
-    datagram[16..16 + packet.len()].copy_from_slice(packet);
-    sealer.seal(&mut datagram).expect("few datagrams");
-    datagram
 }
 
 fn seal(count: usize, len: usize) -> Work {

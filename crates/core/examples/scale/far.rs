@@ -1,13 +1,16 @@
 //! What examples share: nodes with counted keys, and the far side of a handshake.
 
 use std::net::SocketAddr;
-use wiremesh_core::{Admission, Limits, Node, NodeConfig};
+use wiremesh_core::{
+    Admission, ControlConfig, Limits, Node, NodeConfig, Path, PeerConfig, PeerKey,
+};
 use wiremesh_noise::{
     InitiatorHandshake, LocalIdentity, RemoteIdentity, Sealer, create_initiation, open_initiation,
 };
+use wiremesh_wire::address::overlay_address;
 use wiremesh_wire::{
     HandshakeInitiation, HandshakeResponse, Instant, Message, NodeId, Now, PresharedKey, SecretKey,
-    Tai64n, UnixTime,
+    Tai64n, UnixTime, ip,
 };
 
 /// Time at the start of everything.
@@ -27,15 +30,21 @@ pub fn secret(number: u32) -> SecretKey {
     SecretKey::from_bytes(bytes)
 }
 
-/// A node that never asks for cookies, for so many peers.
+/// A node that never asks for cookies, for so many peers; plain WireGuard.
 pub fn hub(peers_max: usize) -> Node {
+    hub_with(peers_max, None)
+}
+
+/// The same, and how it takes part in the control protocol.
+pub fn hub_with(peers_max: usize, control: Option<ControlConfig>) -> Node {
     let mut config = NodeConfig::new(secret(0));
+    config.control = control;
     config.limits = Limits {
         peers_max: u32::try_from(peers_max).expect("a peer's index has 32 bits"),
         handshakes_per_second_max: u32::MAX,
         ..Limits::default()
     };
-    Node::new(config, [1; 32], start()).expect("no policy")
+    Node::new(config, [1; 32], start()).expect("a good policy")
 }
 
 /// The far side of a handshake.
@@ -88,6 +97,44 @@ pub fn open_hub(provisional_max: u32) -> Node {
     config.limits.handshakes_per_second_max = u32::MAX;
     config.admission = Admission::AllowAll { provisional_max };
     Node::new(config, [1; 32], start()).expect("no policy")
+}
+
+/// Lets the node take a datagram and gives the last one that it sends.
+pub fn deliver(hub: &mut Node, now: Now, number: u32, datagram: &mut [u8]) -> Option<Vec<u8>> {
+    hub.handle_datagram(now, Path::to(address(number)), datagram);
+    while hub.poll_event().is_some() {}
+    let sent = std::iter::from_fn(|| hub.poll_transmit());
+    sent.last().map(|transmit| transmit.datagram)
+}
+
+pub fn add(hub: &mut Node, far: &Far) -> PeerKey {
+    let mut config = PeerConfig::new(far.local.node_id());
+    config.endpoint = Some(address(far.number));
+    hub.add_peer(start(), config).expect("a new peer")
+}
+
+/// Makes a session that the far side began, and confirms it.
+pub fn connect(hub: &mut Node, now: Now, far: &Far) -> Sealer {
+    let (mut initiation, pending) = far.initiate(now);
+    let response = deliver(hub, now, far.number, &mut initiation).expect("a response");
+    let (mut keepalive, sealer) = far.confirm(&pending, &response);
+    deliver(hub, now, far.number, &mut keepalive);
+    sealer
+}
+
+/// A UDP packet of so many bytes.
+pub fn packet(from: &NodeId, to: &NodeId, len: usize) -> Vec<u8> {
+    let mut packet = vec![7; len];
+    let (from, to) = ((overlay_address(from), 7), (overlay_address(to), 7));
+    ip::emit_ipv6_udp(&mut packet, from, to, len - ip::IPV6_UDP_HEADER_LEN, 0);
+    packet
+}
+
+pub fn sealed(sealer: &mut Sealer, packet: &[u8]) -> Vec<u8> {
+    let mut datagram = vec![0; 16 + packet.len().next_multiple_of(16) + 16];
+    datagram[16..16 + packet.len()].copy_from_slice(packet);
+    sealer.seal(&mut datagram).expect("few datagrams");
+    datagram
 }
 
 /// A sequence that looks random (SplitMix64).

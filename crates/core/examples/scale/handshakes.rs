@@ -3,11 +3,13 @@
 //! Everything that a node does is in the time: parsing, `mac1`, the timestamp, key generation, each
 //! key agreement, the session, timers, queues. What the other side does is not.
 
-use crate::far::{Far, address, hub, open_hub, start};
+use crate::far::{
+    Far, Numbers, add, address, connect, deliver, hub, open_hub, packet, sealed, start,
+};
 use crate::report::Report;
 use std::hint::black_box;
 use std::time::{Duration, Instant as Clock};
-use wiremesh_core::{Node, Path, PeerConfig, PeerKey};
+use wiremesh_core::{Node, Path, PeerKey};
 use wiremesh_noise::crypto::{DhSecret, kdf2};
 use wiremesh_wire::{Message, NodeId, Now};
 
@@ -21,21 +23,14 @@ struct Round {
 }
 
 fn add_all(hub: &mut Node, far: &[Far]) -> Vec<PeerKey> {
-    let add = |far: &Far| {
-        let mut config = PeerConfig::new(far.local.node_id());
-        config.endpoint = Some(address(far.number));
-        hub.add_peer(start(), config).expect("a new peer")
-    };
-    far.iter().map(add).collect()
+    far.iter().map(|far| add(hub, far)).collect()
 }
 
-/// Gives the node one datagram of each and drains it; the last datagram that it sends to each.
-fn deliver(hub: &mut Node, now: Now, far: &[Far], datagrams: &mut [Vec<u8>]) -> Vec<Vec<u8>> {
+/// Gives the node one datagram of each; the last datagram that it sends to each.
+fn deliver_all(hub: &mut Node, now: Now, far: &[Far], datagrams: &mut [Vec<u8>]) -> Vec<Vec<u8>> {
     let mut sent = Vec::with_capacity(far.len());
     for (far, datagram) in far.iter().zip(datagrams) {
-        hub.handle_datagram(now, Path::to(address(far.number)), datagram);
-        while hub.poll_event().is_some() {}
-        sent.extend(std::iter::from_fn(|| hub.poll_transmit()).map(|one| one.datagram));
+        sent.extend(deliver(hub, now, far.number, datagram));
     }
     sent
 }
@@ -50,14 +45,14 @@ fn timed<T>(run: impl FnOnce() -> T) -> (Duration, T) {
 fn respond(hub: &mut Node, now: Now, far: &[Far]) -> Round {
     let (mut initiations, pending): (Vec<_>, Vec<_>) =
         far.iter().map(|far| far.initiate(now)).unzip();
-    let (answers, sent) = timed(|| deliver(hub, now, far, &mut initiations));
+    let (answers, sent) = timed(|| deliver_all(hub, now, far, &mut initiations));
     assert_eq!(sent.len(), far.len(), "each is answered");
     let all = far.iter().zip(&pending).zip(&sent);
     let mut keepalives: Vec<_> = all
         .map(|((far, pending), response)| far.confirm(pending, response).0)
         .collect();
     let before = hub.counters().handshakes;
-    let (confirmations, _) = timed(|| deliver(hub, now, far, &mut keepalives));
+    let (confirmations, _) = timed(|| deliver_all(hub, now, far, &mut keepalives));
     assert_eq!(hub.counters().handshakes - before, far.len() as u64);
     Round {
         answers,
@@ -80,7 +75,7 @@ fn initiate(hub: &mut Node, now: Now, far: &[Far], keys: &[PeerKey]) -> Duration
     };
     let mut responses: Vec<_> = far.iter().zip(&sent).map(answer).collect();
     let before = hub.counters().handshakes;
-    let (finished, _) = timed(|| deliver(hub, now, far, &mut responses));
+    let (finished, _) = timed(|| deliver_all(hub, now, far, &mut responses));
     assert_eq!(hub.counters().handshakes - before, far.len() as u64);
     began + finished
 }
@@ -107,6 +102,44 @@ fn measure_parts(report: &mut Report) {
     add("key derivation with two outputs", &mut || {
         black_box(kdf2(black_box(&public), &public));
     });
+}
+
+/// A small packet of one of many sessions, in any order: found by its receiver index.
+pub fn measure_sessions(report: &mut Report) {
+    const PACKETS: usize = 20_000;
+    for sessions in [100, 1_000, 10_000] {
+        let mut hub = hub(sessions);
+        let id = hub.node_id();
+        let mut sealers = Vec::new();
+        for number in 1..=sessions as u32 {
+            let far = Far::new(number, id);
+            add(&mut hub, &far);
+            let sealer = connect(&mut hub, start(), &far);
+            sealers.push((packet(&far.local.node_id(), &id, 64), sealer));
+        }
+        let mut numbers = Numbers(3);
+        let mut datagrams: Vec<_> = (0..PACKETS)
+            .map(|_| {
+                let which = numbers.next() as usize % sessions;
+                let (packet, sealer) = &mut sealers[which];
+                (which as u32 + 1, sealed(sealer, packet))
+            })
+            .collect();
+        let (time, ()) = timed(|| {
+            for (number, datagram) in &mut datagrams {
+                let path = Path::to(address(*number));
+                assert!(hub.handle_datagram(start(), path, datagram).is_some());
+            }
+        });
+        let ns = time.as_secs_f64() * 1e9 / PACKETS as f64;
+        let name = format!("{sessions}");
+        report.add(
+            "to open 64 bytes of one of so many sessions",
+            &name,
+            ns,
+            "ns",
+        );
+    }
 }
 
 /// Adds all figures.

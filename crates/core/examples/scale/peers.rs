@@ -1,12 +1,12 @@
 //! Peers that are configured and silent: memory, time to add, time to find.
 
-use crate::far::{Numbers, address, hub, start};
+use crate::far::{Numbers, address, hub, hub_with, start};
 use crate::heap;
 use crate::report::Report;
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::time::Instant as Clock;
-use wiremesh_core::{Node, PeerConfig};
+use wiremesh_core::{ControlConfig, Node, PeerConfig};
 use wiremesh_wire::NodeId;
 use wiremesh_wire::address::overlay_address;
 
@@ -54,6 +54,7 @@ pub fn measure(report: &mut Report, count: usize) {
     let wakes = f64::from(u8::from(node.poll_timeout().is_some()));
     add("deadlines while idle", wakes, "");
 
+    measure_control(report, &ids);
     for size in SIZES.into_iter().filter(|size| *size < count) {
         let mut small = hub(size);
         fill(&mut small, &ids[..size]);
@@ -70,6 +71,21 @@ pub fn measure(report: &mut Report, count: usize) {
     }
     let us = began.elapsed().as_secs_f64() * 1e6;
     report.add("configured peers", "to remove one", us / count as f64, "us");
+}
+
+/// The same with the control protocol, which does nothing before the first session either.
+fn measure_control(report: &mut Report, ids: &[NodeId]) {
+    let ids = &ids[..ids.len().min(100_000)];
+    let mut node = hub_with(ids.len(), Some(ControlConfig::default()));
+    let began = Clock::now();
+    let (held, ()) = heap::held_by(|| fill(&mut node, ids));
+    let us = began.elapsed().as_secs_f64() * 1e6;
+    let mut add = |name: &str, total: f64, unit| {
+        let each = total / ids.len() as f64;
+        report.add("configured peers", name, each, unit);
+    };
+    add("with the control protocol: to add one", us, "us");
+    add("with the control protocol: heap of one", held as f64, "B");
 }
 
 fn measure_lookups(report: &mut Report, node: &Node, ids: &[NodeId]) {
