@@ -138,7 +138,7 @@ impl KernelPeer {
     /// When the kernel's figures are to be read again, after the last time.
     #[must_use]
     pub fn poll_interval(&self) -> Duration {
-        match self.in_slot.is_some() && !self.allowed {
+        match self.in_slot.is_some() && !self.allowed && self.session_since.is_none() {
             true => POLL_SOON,
             false => POLL_EVERY,
         }
@@ -297,7 +297,8 @@ impl KernelPeer {
     fn watch(&mut self, now: Instant, before: &KernelView) {
         let received = self.view.rx_bytes.saturating_sub(before.rx_bytes);
         let sent = self.view.tx_bytes.saturating_sub(before.tx_bytes);
-        self.traffic_bytes += received + sent;
+        let both = received.saturating_add(sent);
+        self.traffic_bytes = self.traffic_bytes.saturating_add(both);
         if (1..=KNOCKS as u64).any(|count| received == count * INITIATION_BYTES) {
             // An initiation; what follows if it leads to a session makes it forgotten.
             self.knocks.push(now);
@@ -354,6 +355,13 @@ impl KernelPeer {
         self.view = KernelView::default();
         self.sessions_level = self.slot_level();
         let psk = self.slot_psk().clone();
+        self.commands.retain(|command| match command {
+            KernelCommand::Send(_) | KernelCommand::SavePin(_) => true,
+            // Nothing of what was to be changed is left; it may even be missing.
+            KernelCommand::SetPsk(_)
+            | KernelCommand::Replace(_)
+            | KernelCommand::AllowApplication(_) => false,
+        });
         self.commands.push(KernelCommand::Replace(psk));
     }
 

@@ -221,9 +221,8 @@ impl KernelNode {
     }
 
     /// Changes the boot key in place, the one that is used unless another was agreed on: live
-    /// sessions stay, the next handshake uses the new one. `epoch` is not shown in kernel mode.
-    pub fn set_preshared_key(&mut self, key: PeerKey, psk: PresharedKey, epoch: u32) -> bool {
-        let _ = epoch;
+    /// sessions stay, the next handshake uses the new one. Its epoch is always shown as 0.
+    pub fn set_preshared_key(&mut self, key: PeerKey, psk: PresharedKey, _: u32) -> bool {
         self.change(key, |peer, shared| peer.set_preshared_key(shared, psk))
     }
 

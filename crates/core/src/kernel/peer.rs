@@ -14,6 +14,7 @@ use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use wiremesh_control::PeerSettings;
 use wiremesh_control::kernel::KernelPeer;
+use wiremesh_noise::constants::REKEY_TIMEOUT;
 use wiremesh_wire::{Instant, IpNet, NodeId, Now, PresharedKey, address};
 
 /// So that a peer that is not stock handshakes without traffic.
@@ -48,6 +49,7 @@ pub(super) struct Peer {
     /// Further places, the endpoint of the time when they were set among them.
     candidates: Box<[SocketAddr]>,
     next_candidate_at: Option<Instant>,
+    nudged_at: Option<Instant>,
     pub(super) settings: PeerSettings,
     /// The operator named it as stock WireGuard.
     pub(super) stock: bool,
@@ -82,10 +84,11 @@ impl Peer {
             overlay,
             control,
             allowed_ips: config.allowed_ips.into_boxed_slice(),
-            keepalive: config.persistent_keepalive,
+            keepalive: config.persistent_keepalive.filter(|every| !every.is_zero()),
             endpoint: config.endpoint,
             candidates: Box::default(),
             next_candidate_at: None,
+            nudged_at: None,
             settings: config.security,
             stock: config.stock,
             preshared_key: config.preshared_key.clone(),
@@ -125,25 +128,19 @@ impl Peer {
         self.agreement.as_ref().is_none_or(|peer| peer.is_open())
     }
 
-    /// What the kernel is to have: with the gate closed, no more than the control address.
+    /// What the kernel is to have: with the gate closed, no more than the control address. Nothing
+    /// of a peer without an agreement comes to the control protocol.
     fn nets(&self, shared: &Shared, open: bool) -> Vec<IpNet> {
-        let given = shared.prefixes.of(self.key, &self.allowed_ips);
-        let mut nets = match (&self.agreement, open) {
-            (Some(_), false) => return [IpNet::from(self.control)].to_vec(),
-            (Some(_), true) => shared.prefixes.own(self.overlay, self.control),
-            (None, _) => shared.prefixes.own(self.overlay, self.control),
-        };
-        if self.agreement.is_none() {
-            // Nothing of a peer without an agreement comes to the control protocol.
-            nets.retain(|net| *net != IpNet::from(self.control));
+        let control = IpNet::from(self.control);
+        let agrees = self.agreement.is_some();
+        if agrees && !open {
+            return [control].to_vec();
         }
-        nets.extend(
-            given
-                .iter()
-                .filter(|net| !nets.contains(net))
-                .copied()
-                .collect::<Vec<_>>(),
-        );
+        let mut nets = shared.prefixes.own(self.overlay, self.control);
+        nets.retain(|net| agrees || *net != control);
+        nets.extend(shared.prefixes.of(self.key, &self.allowed_ips));
+        nets.sort_unstable();
+        nets.dedup();
         nets
     }
 
@@ -242,12 +239,17 @@ impl Peer {
         let here = places.position(|place| Some(*place) == self.endpoint);
         let next = here.map_or(0, |here| (here + 1) % self.candidates.len());
         self.set_endpoint(shared, self.candidates[next]);
-        self.nudge(shared);
+        self.nudge(shared, now);
     }
 
     /// Has the kernel send something at once, for which it needs a session: it does when a
-    /// keepalive is set where there was none.
-    fn nudge(&self, shared: &mut Shared) {
+    /// keepalive is set where there was none. Not again before it could make another initiation.
+    fn nudge(&mut self, shared: &mut Shared, now: Instant) {
+        let just_now = |at: Instant| now.saturating_since(at) < REKEY_TIMEOUT;
+        if self.nudged_at.is_some_and(just_now) {
+            return;
+        }
+        self.nudged_at = Some(now);
         let every = self.kernel_keepalive();
         let steps = [Some(Duration::ZERO), every.or(Some(KEEPALIVE))];
         let after = every.is_none().then_some(Duration::ZERO);
@@ -257,7 +259,7 @@ impl Peer {
     }
 
     pub(super) fn set_keepalive(&mut self, shared: &mut Shared, every: Option<Duration>) {
-        self.keepalive = every;
+        self.keepalive = every.filter(|every| !every.is_zero());
         let every = self.kernel_keepalive().unwrap_or_default();
         self.set(shared, |task| task.persistent_keepalive = Some(every));
     }
@@ -290,7 +292,7 @@ impl Peer {
     pub(super) fn connect(&mut self, shared: &mut Shared, now: Now) {
         if !self.watch.is_live(now.instant) {
             self.watch.want(now.instant);
-            self.nudge(shared);
+            self.nudge(shared, now.instant);
         }
     }
 }
