@@ -420,7 +420,7 @@ fn tcp(here: &Place, there: &Place) -> Outcome {
 /// `wiremesh install` makes it.
 const TUN_MODE: &str = "\
 mkdir -p /run/wireguard
-mount -t tmpfs -o mode=2770,gid=65534 none /run/wireguard
+mount -t tmpfs -o mode=3770,gid=65534 none /run/wireguard
 user='setpriv --reuid 65534 --regid 65534 --clear-groups'
 chown -R 65534:65534 $1
 cd $1

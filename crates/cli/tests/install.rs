@@ -33,7 +33,7 @@ fn dry_run_prints_both_ways_and_writes_nothing() {
             "NoNewPrivileges=yes",
             "# /usr/local/libexec/wiremesh-netadmin: root:root 0755",
             "# /usr/local/libexec/wiremesh-netadmin: root:wiremesh 2750 cap_net_admin=ep",
-            "d /run/wireguard 2770 root wiremesh -",
+            "d /run/wireguard 3770 root wiremesh -",
         ] {
             assert!(
                 printed.lines().any(|printed| printed == line),

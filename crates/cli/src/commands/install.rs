@@ -25,8 +25,9 @@ u wiremesh - \"Wiremesh network helper\"
     (
         "etc/tmpfiles.d/wiremesh.conf",
         "\
-# Where wg looks for the sockets of user-space WireGuard.
-d /run/wireguard 2770 root wiremesh -
+# Where wg looks for the sockets of user-space WireGuard. Members remove only their own: wg gives
+# private keys to whoever listens there.
+d /run/wireguard 3770 root wiremesh -
 ",
     ),
 ];

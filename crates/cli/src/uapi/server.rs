@@ -92,8 +92,7 @@ impl Server {
             }
             Err(_) => {}
         }
-        // Nobody can have it between these two: the folder is its owner's only, or the umask of
-        // whoever made it wider decides.
+        // The folder may be a group's: who connects between these two is not answered.
         let listener = UnixListener::bind(&path).map_err(failed)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
         let file = identity(&path).map_err(failed)?;
@@ -124,6 +123,10 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
+            if !may_ask(&stream) {
+                tracing::debug!("another user connected to the socket for `wg`");
+                continue;
+            }
             let target = Arc::clone(&target);
             tokio::spawn(async move {
                 // A program that goes away is no error of ours.
@@ -132,6 +135,15 @@ impl Server {
             });
         }
     }
+}
+
+/// Our user and root: the answer holds the private key, whatever mode the file has, or had for a
+/// moment.
+fn may_ask(stream: &UnixStream) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == ours)
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -231,6 +243,7 @@ mod tests {
     use super::*;
     use crate::uapi::emit::Shown;
     use crate::uapi::parse::Change;
+    use std::io::{Read as _, Write as _};
 
     /// Remembers the port.
     #[derive(Default)]
@@ -317,6 +330,45 @@ mod tests {
         serving.abort();
         let _ = serving.await;
         assert!(!path.exists());
+    }
+
+    /// What a thread of another user reads of the socket.
+    fn ask_as(uid: u32, path: PathBuf) -> String {
+        let asking = std::thread::spawn(move || {
+            let uid = rustix::process::Uid::from_raw(uid);
+            rustix::thread::set_thread_res_uid(uid, uid, uid).expect("root may");
+            let mut stream = std::os::unix::net::UnixStream::connect(path).expect("mode 0666");
+            // It may have been closed already.
+            let _ = stream.write_all(b"get=1\n\n");
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer);
+            answer
+        });
+        asking.join().expect("asked")
+    }
+
+    #[tokio::test]
+    async fn another_user_is_not_answered_whatever_the_mode_says() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can be another user");
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let everyone = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours");
+        };
+        everyone(folder.path(), 0o755);
+        let server = Server::bind_in(folder.path(), "wm0").await.expect("bound");
+        let path = server.path().to_owned();
+        // As in the moment before its mode is set, in a folder of a group with a wide umask.
+        everyone(&path, 0o666);
+        let serving = tokio::spawn(async move {
+            server.serve(Arc::new(Mutex::new(Port::default()))).await;
+        });
+        let answer = tokio::task::spawn_blocking(move || ask_as(65534, path));
+        assert_eq!(answer.await.expect("asked"), "");
+        serving.abort();
     }
 
     #[tokio::test]
