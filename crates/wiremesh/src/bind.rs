@@ -27,7 +27,7 @@ use wiremesh_core::{
 use wiremesh_noise::crypto::hmac;
 use wiremesh_quic::{Provider, ResetKey, at_least_assumed, default_transport};
 use wiremesh_udp::{UdpConfig, UdpSockets};
-use wiremesh_wire::address::network_id;
+use wiremesh_wire::address::{CONTROL_NET, OVERLAY_NET, network_id};
 use wiremesh_wire::{SecretKey, Tai64n, address};
 
 /// Questions to the application that are open at a time.
@@ -98,6 +98,7 @@ impl NodeBuilder {
         };
         let needs = Needs {
             addresses: self.addresses.iter().map(|(address, _)| *address).collect(),
+            routes: vec![OVERLAY_NET],
             mtu_bytes: self.mtu_bytes,
         };
         let listen = Listen {
@@ -191,6 +192,7 @@ async fn open_plane(
         Wanted::Kernel(interface) => {
             let port = listen.port_of_all().map_err(BindError::Interface)?;
             needs.addresses.push(own.control.into());
+            needs.routes.push(CONTROL_NET);
             let open = move || KernelPlane::open(&interface, &needs, &own, &secret_key, port);
             let plane = in_thread(open).await?.map_err(BindError::Interface)?;
             Ok(Plane {

@@ -14,7 +14,6 @@ use tokio::io::unix::AsyncFd;
 use wiremesh_netadmin::client::{self, Error};
 use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Reason};
 use wiremesh_wire::IpNet;
-use wiremesh_wire::address::OVERLAY_NET;
 
 /// Where the helper listens unless told otherwise.
 pub const HELPER_SOCKET: &str = "/run/wiremesh/netadmin.sock";
@@ -131,6 +130,8 @@ impl std::error::Error for InterfaceError {}
 pub(crate) struct Needs {
     /// Each alone, without a network.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Beside those of the operator.
+    pub(crate) routes: Vec<IpNet>,
     pub(crate) mtu_bytes: u16,
 }
 
@@ -198,7 +199,7 @@ pub(crate) fn interface(
     let name = Name::parse(&wanted.name);
     let name = name.map_err(|error| InterfaceError::Name(format!("{}: {error}", wanted.name)))?;
     let mut routes: Vec<Prefix> = Vec::new();
-    for route in [OVERLAY_NET].iter().chain(&wanted.routes).map(prefix) {
+    for route in needs.routes.iter().chain(&wanted.routes).map(prefix) {
         // What lies in a route already needs none of its own.
         let covered = |known: &Prefix| known.bits <= route.bits && known.overlaps(&route);
         if !routes.iter().any(covered) {
@@ -242,6 +243,10 @@ pub(crate) fn refused(wanted: &HostInterface, error: &Error) -> InterfaceError {
         Reason::NotPrivate | Reason::NoNetwork | Reason::Malformed => {
             "correct address and allowed-ips in the configuration"
         }
+        Reason::NoWireguard => "`modprobe wireguard`, or use the tun mode",
+        Reason::PortInUse => "another program has the port: name another one, or stop that program",
+        Reason::Port => "name a port from 1024 on",
+        Reason::Full => "end a program that holds one of its interfaces",
         _ => "look at what the helper says in its log",
     };
     InterfaceError::Refused {

@@ -41,7 +41,7 @@ reasons! {
     NoNetwork: "a network with bits behind its prefix",
     Overlap: "the host has this already, and the wanted overlaps it",
     System: "the system refused",
-    NoWireguard: "the kernel has no WireGuard module (fix: modprobe wireguard, or use the tun mode)",
+    NoWireguard: "the kernel has no WireGuard module",
     NoInterface: "this connection has no WireGuard interface",
     Port: "UDP ports below 1024 are the system's",
     PortInUse: "the UDP port is in use",
