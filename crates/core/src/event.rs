@@ -28,9 +28,9 @@ pub enum Event {
     SessionEstablished {
         /// The peer.
         peer: PeerKey,
-        /// Whether we sent the initiation.
+        /// Whether we sent the initiation; not known, and `false`, in kernel mode.
         initiator: bool,
-        /// Initiation to response; known to the initiator.
+        /// Initiation to response; known to the initiator, and not in kernel mode.
         handshake_time: Option<Duration>,
     },
     /// The last session of the peer is gone that is at the level it needs.
@@ -99,7 +99,8 @@ pub enum Event {
         /// The peer.
         peer: PeerKey,
     },
-    /// A transition of the control protocol, where [`crate::ControlConfig::trace`] asks for it.
+    /// A transition of the control protocol, where [`crate::ControlConfig::trace`] asks for it; never
+    /// in kernel mode.
     ControlMoved {
         /// The peer.
         peer: PeerKey,

@@ -11,7 +11,7 @@
 //!    [`KernelNode::handle_timeout`] and the commands.
 //! 2. Drain it, in this order: [`KernelNode::poll_event`] until `None` (a pin must be on disk before
 //!    what follows from it is done), then [`KernelNode::poll_task`] until `None`, each task carried
-//!    out before the next one, then ask [`KernelNode::poll_timeout`] when to come back.
+//!    out before the next one ([`KernelNode::handle_failure`] if it cannot be), then ask [`KernelNode::poll_timeout`] when to come back.
 
 mod agreement;
 mod figures;

@@ -10,6 +10,7 @@ use crate::config::Path;
 use crate::event::{Event, HandshakeFailure};
 use core::time::Duration;
 use wiremesh_control::kernel::{KernelPeer, KernelView};
+use wiremesh_wire::address::ALL_NET;
 use wiremesh_wire::{NodeId, Now};
 
 /// How often the figures are read where no agreement wants them sooner.
@@ -54,8 +55,9 @@ impl KernelNode {
         self.shared.read_next(now.instant + interval);
     }
 
-    /// A change of this peer was not carried out, so the kernel has something else than it should:
-    /// with the next figures the peer is added anew.
+    /// A [`super::KernelTask::SetPeer`] of this peer was not carried out, so the kernel has something
+    /// else than it was told, perhaps sessions that are gone for us: its gate is told no more to
+    /// open, and with the next figures it is added anew.
     pub fn handle_failure(&mut self, id: &NodeId) {
         let key = self.by_id.get(id);
         if let Some(peer) = key.and_then(|key| self.peers.get_mut(key)) {
@@ -108,11 +110,12 @@ impl Peer {
         self.try_candidates(shared, now.instant);
     }
 
-    /// The kernel sends to where the peer was heard last.
+    /// The kernel sends to where the peer was heard last. Not into the tunnel itself: that loop
+    /// ends when the peer is added anew.
     fn follow(&mut self, shared: &mut Shared, figures: &KernelFigures) {
         let moved = figures
             .endpoint
-            .filter(|_| figures.endpoint != self.endpoint);
+            .filter(|to| figures.endpoint != self.endpoint && !ALL_NET.contains(to.ip()));
         let Some(endpoint) = moved else {
             return;
         };

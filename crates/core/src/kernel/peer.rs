@@ -58,7 +58,7 @@ pub(super) struct Peer {
     pub(super) agreement: Option<Box<KernelPeer>>,
     pub(super) watch: Watch,
     pub(super) stale: Stale,
-    /// It is not in the kernel as it was left there.
+    /// The kernel may have something else than it was told: closed until it is added anew.
     pub(super) broken: bool,
     /// The last figures that it was among.
     pub(super) round: u64,
@@ -133,7 +133,7 @@ impl Peer {
     fn nets(&self, shared: &Shared, open: bool) -> Vec<IpNet> {
         let control = IpNet::from(self.control);
         let agrees = self.agreement.is_some();
-        if agrees && !open {
+        if agrees && (!open || self.broken) {
             return [control].to_vec();
         }
         let mut nets = shared.prefixes.own(self.overlay, self.control);

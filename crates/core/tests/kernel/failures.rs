@@ -3,6 +3,7 @@
 use crate::host::Make;
 use crate::world::World;
 use std::time::Duration;
+use wiremesh_control::Policy;
 use wiremesh_core::{Event, HandshakeFailure, PeerState};
 
 const MIXED: [[Make; 2]; 3] = [
@@ -128,6 +129,24 @@ fn a_peer_that_is_not_there_is_told_once_per_attempt() {
     world.start(1);
     world.chatter = Some(Duration::from_millis(200));
     world.run_until_up(40);
+}
+
+#[test]
+fn an_attempt_without_a_place_to_go_fails_too() {
+    let mut world = World::pair([Make::Kernel; 2]);
+    let third = world.add(Make::Kernel, Policy::default());
+    let key = world.introduce_with(0, third, |_| {});
+    let now = world.now_of(0);
+    assert!(world.mind(0).connect(now, key));
+    let told = world.hosts[0].told.len();
+    assert!(world.mind(0).connect(now, key));
+    world.drain();
+    assert_eq!(world.hosts[0].told.len(), told + 2, "once in 5 s");
+    world.run_secs(100);
+    let failure = HandshakeFailure::NoEndpoint;
+    let failed = Event::HandshakeFailed { peer: key, failure };
+    assert!(world.hosts[0].events.contains(&failed));
+    assert_eq!(world.status(0, third).state, PeerState::NoAnswer);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::world::World;
 use crate::{at, id, node, peer, tasks};
 use std::time::Duration;
 use wiremesh_core::{KernelFigures, KernelTask};
+use wiremesh_wire::address::overlay_address;
 use wiremesh_wire::{Now, UnixTime};
 
 fn figures(n: u16, handshake: Option<u64>) -> KernelFigures {
@@ -139,4 +140,39 @@ fn without_figures_nothing_opens_and_they_are_asked_for_again() {
     assert!(!world.is_open(0, 1) && !world.is_open(1, 0));
     world.hosts[0].deaf = false;
     world.run_until_up(60);
+}
+
+#[test]
+fn a_peer_that_was_not_told_is_not_opened_before_it_is_added_anew() {
+    let mut world = World::pair([Make::Kernel; 2]);
+    world.run_until_up(20);
+    let (whom, key) = (world.hosts[1].id, world.key(0, 1));
+    world.hosts[0].deaf = true;
+    world.mind(0).handle_failure(&whom);
+    assert_eq!(world.mind(0).set_allowed_ips(key, &[]), Ok(true));
+    world.drain();
+    assert!(!world.is_open(0, 1));
+    world.hosts[0].deaf = false;
+    world.run_secs(8);
+    world.run_until_up(60);
+}
+
+#[test]
+fn the_kernel_is_not_sent_into_the_tunnel_when_a_peer_is_added_anew() {
+    let mut node = node(1);
+    let key = node.add_peer(at(0), peer(1)).unwrap();
+    let outside = figures(1, None);
+    node.handle_figures(at(1), &[outside]);
+    let inside = KernelFigures {
+        endpoint: Some((overlay_address(&id(1)), 51_820).into()),
+        ..outside
+    };
+    node.handle_figures(at(2), &[inside]);
+    assert_eq!(
+        node.status(at(2), key)
+            .unwrap()
+            .path
+            .map(|path| path.remote),
+        outside.endpoint
+    );
 }

@@ -59,6 +59,8 @@ pub struct Host {
     pub arrived: BTreeMap<u64, Instant>,
     /// Of those that were accepted here.
     pub sent: BTreeMap<u64, Instant>,
+    /// Messages of the control protocol that came in, and from which control address.
+    pub frames: Vec<(Ipv6Addr, Vec<u8>)>,
     /// Its figures are not read: the helper hangs.
     pub deaf: bool,
     /// Against the wall clock of the world, seconds.
@@ -112,6 +114,7 @@ impl Host {
             told: Vec::new(),
             arrived: BTreeMap::new(),
             sent: BTreeMap::new(),
+            frames: Vec::new(),
             deaf: false,
             wall_offset: 0,
             lives: n,
@@ -247,7 +250,9 @@ impl Host {
             && udp.destination == to
             && from.port() == CONTROL_PORT
         {
-            mind.handle_control(now, *from.ip(), &packet[udp.payload]);
+            let payload = &packet[udp.payload];
+            self.frames.push((*from.ip(), payload.to_vec()));
+            mind.handle_control(now, *from.ip(), payload);
         }
     }
 

@@ -5,9 +5,11 @@ use crate::host::Make;
 use crate::world::World;
 use crate::{at, config, id, peer};
 use proptest::prelude::*;
+use std::net::Ipv6Addr;
+use std::sync::OnceLock;
 use std::time::Duration;
 use wiremesh_control::{Level, PeerSettings, Policy, Stage};
-use wiremesh_core::{KernelFigures, KernelNode, KernelTask};
+use wiremesh_core::{DropReason, KernelFigures, KernelNode, KernelTask, PeerConfig};
 use wiremesh_wire::address::control_address;
 use wiremesh_wire::{Now, PresharedKey, UnixTime};
 
@@ -15,6 +17,8 @@ use wiremesh_wire::{Now, PresharedKey, UnixTime};
 enum Step {
     Figures(Vec<(u16, Option<u64>, u64, u64)>),
     Frame(u16, Vec<u8>),
+    /// One that a node of the same key got in another life.
+    Replay(usize),
     Wait(u64),
     Wall(i64),
     Add(u16),
@@ -57,6 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => proptest::collection::vec(figures, 0..4).prop_map(Step::Figures),
         4 => (0u16..4, frame()).prop_map(|(who, frame)| Step::Frame(who, frame)),
+        6 => (0usize..400).prop_map(Step::Replay),
         6 => (0u64..40_000).prop_map(Step::Wait),
         1 => (-100i64..100).prop_map(Step::Wall),
         2 => (0u16..3).prop_map(Step::Add),
@@ -85,11 +90,35 @@ fn figures_of(all: &[(u16, Option<u64>, u64, u64)]) -> Vec<KernelFigures> {
     all.iter().map(figures).collect()
 }
 
-fn take(node: &mut KernelNode, now: &mut Now, step: Step) {
+/// What two nodes told each other, as each of them got it.
+fn recorded() -> &'static [Vec<(Ipv6Addr, Vec<u8>)>; 2] {
+    static RECORDED: OnceLock<[Vec<(Ipv6Addr, Vec<u8>)>; 2]> = OnceLock::new();
+    RECORDED.get_or_init(|| {
+        let mut world = World::pair([Make::Kernel; 2]);
+        world.run_until_up(20);
+        // Exchanges of all kinds.
+        for stage in [Stage::NewOnly, Stage::BothPreferOld] {
+            let policy = Policy {
+                stage,
+                ..Policy::default()
+            };
+            world.set_policy(0, policy);
+            world.set_policy(1, policy);
+            world.run_secs(10);
+        }
+        [0, 1].map(|at| std::mem::take(&mut world.hosts[at].frames))
+    })
+}
+
+fn take(node: &mut KernelNode, now: &mut Now, frames: &[(Ipv6Addr, Vec<u8>)], step: Step) {
     let key = |node: &KernelNode, who| node.peer_by_id(&id(who));
     match step {
         Step::Figures(all) => node.handle_figures(*now, &figures_of(&all)),
         Step::Frame(who, frame) => node.handle_control(*now, control_address(&id(who)), &frame),
+        Step::Replay(which) => {
+            let (from, frame) = &frames[which % frames.len()];
+            node.handle_control(*now, *from, frame);
+        }
         Step::Wait(millis) => {
             *now = *now + Duration::from_millis(millis);
             node.handle_timeout(*now);
@@ -170,20 +199,43 @@ fn check(node: &mut KernelNode) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+#[test]
+fn a_replayed_offer_is_answered_and_leads_nowhere() {
+    let mut answered = 0;
+    for role in 0..2 {
+        let mut node = KernelNode::new(config(1 + role as u8), [1; 32], at(1_020)).unwrap();
+        let other = crate::node(2 - role as u8).node_id();
+        let key = node.add_peer(at(1_020), PeerConfig::new(other)).unwrap();
+        for (second, (from, frame)) in (1_020..).zip(&recorded()[role]) {
+            node.handle_control(at(second), *from, frame);
+            let tasks = crate::tasks(&mut node);
+            let sent = |task: &&KernelTask| matches!(task, KernelTask::Send { .. });
+            answered += tasks.iter().filter(sent).count();
+        }
+        assert_eq!(node.security(at(1_020), key).unwrap().level, None);
+        assert_eq!(node.counters().dropped(DropReason::ControlUnexpected), 0);
+        assert!(node.counters().dropped(DropReason::ControlRefused) > 0);
+    }
+    assert!(answered > 0, "the frames are good as far as they go");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn nothing_opens_the_gate_without_an_agreement(
+        role in 0usize..2,
         steps in proptest::collection::vec(step(), 1..120)
     ) {
-        let mut config = config(1);
+        let mut config = config(1 + role as u8);
         config.control.as_mut().unwrap().kem_seed = Some([3; 64]);
-        let mut now = at(0);
+        // When those frames came.
+        let mut now = at(1_020);
         let mut node = KernelNode::new(config, [1; 32], now).unwrap();
         node.add_peer(now, peer(0)).unwrap();
+        node.add_peer(now, PeerConfig::new(crate::node(2 - role as u8).node_id())).unwrap();
         for step in steps {
-            take(&mut node, &mut now, step);
+            take(&mut node, &mut now, &recorded()[role], step);
             check(&mut node)?;
             for key in node.peers().collect::<Vec<_>>() {
                 prop_assert_eq!(node.security(now, key).unwrap().level, None);
