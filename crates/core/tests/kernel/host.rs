@@ -26,6 +26,9 @@ pub enum Make {
     Stock,
 }
 
+/// A message of the control protocol, and the control address that it came from.
+pub type Frame = (Ipv6Addr, Vec<u8>);
+
 /// What outlives a restart.
 #[derive(Clone, Default)]
 pub struct Disk {
@@ -59,8 +62,8 @@ pub struct Host {
     pub arrived: BTreeMap<u64, Instant>,
     /// Of those that were accepted here.
     pub sent: BTreeMap<u64, Instant>,
-    /// Messages of the control protocol that came in, and from which control address.
-    pub frames: Vec<(Ipv6Addr, Vec<u8>)>,
+    /// All that came in.
+    pub frames: Vec<Frame>,
     /// Its figures are not read: the helper hangs.
     pub deaf: bool,
     /// Against the wall clock of the world, seconds.

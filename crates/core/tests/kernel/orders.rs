@@ -1,11 +1,10 @@
 //! One node under figures, frames, times and commands in any order: it never panics, and opens the
 //! gate of nobody who has not agreed on a level.
 
-use crate::host::Make;
+use crate::host::{Frame, Make};
 use crate::world::World;
 use crate::{at, config, id, peer};
 use proptest::prelude::*;
-use std::net::Ipv6Addr;
 use std::sync::OnceLock;
 use std::time::Duration;
 use wiremesh_control::{Level, PeerSettings, Policy, Stage};
@@ -91,8 +90,8 @@ fn figures_of(all: &[(u16, Option<u64>, u64, u64)]) -> Vec<KernelFigures> {
 }
 
 /// What two nodes told each other, as each of them got it.
-fn recorded() -> &'static [Vec<(Ipv6Addr, Vec<u8>)>; 2] {
-    static RECORDED: OnceLock<[Vec<(Ipv6Addr, Vec<u8>)>; 2]> = OnceLock::new();
+fn recorded() -> &'static [Vec<Frame>; 2] {
+    static RECORDED: OnceLock<[Vec<Frame>; 2]> = OnceLock::new();
     RECORDED.get_or_init(|| {
         let mut world = World::pair([Make::Kernel; 2]);
         world.run_until_up(20);
@@ -110,7 +109,7 @@ fn recorded() -> &'static [Vec<(Ipv6Addr, Vec<u8>)>; 2] {
     })
 }
 
-fn take(node: &mut KernelNode, now: &mut Now, frames: &[(Ipv6Addr, Vec<u8>)], step: Step) {
+fn take(node: &mut KernelNode, now: &mut Now, frames: &[Frame], step: Step) {
     let key = |node: &KernelNode, who| node.peer_by_id(&id(who));
     match step {
         Step::Figures(all) => node.handle_figures(*now, &figures_of(&all)),
