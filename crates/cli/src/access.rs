@@ -12,21 +12,26 @@ use crate::control::Client;
 use crate::failure::Failure;
 use crate::node::{self, Signal};
 use crate::{log, say};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream as LocalStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wiremesh::Node;
+use wiremesh::address::overlay_address;
 use wiremesh_tcp::{Tcp, TcpStream};
 
 /// The domain under which a peer's key is a name.
 const DOMAIN: &str = ".wiremesh.internal";
 
-/// Connections of programs at a time; further ones wait.
+/// Connections of programs at a time, and as many of peers; further ones wait.
 const CONNECTIONS_MAX: usize = 256;
+
+/// Connections of one peer at a time, and as many UDP flows: no peer keeps the others out.
+pub const PER_PEER_MAX: usize = 64;
 
 /// Bytes read at a time, in each direction of a connection.
 const COPY_BYTES: usize = 64 * 1024;
@@ -43,6 +48,28 @@ pub struct Access {
     pub tcp: Tcp,
     config: Arc<Config>,
     permits: Arc<Semaphore>,
+    peer_permits: Arc<Semaphore>,
+    shares: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One of the connections that a peer may have; given back on drop.
+#[derive(Debug)]
+pub struct Share {
+    shares: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    owner: IpAddr,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = shares.get_mut(&self.owner) {
+            *count -= 1;
+            if *count == 0 {
+                shares.remove(&self.owner);
+            }
+        }
+    }
 }
 
 impl Access {
@@ -68,6 +95,8 @@ impl Access {
             tcp,
             config: Arc::new(config),
             permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            peer_permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            shares: Arc::default(),
         })
     }
 
@@ -89,6 +118,39 @@ impl Access {
     pub async fn permit(&self) -> OwnedSemaphorePermit {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         permit.expect("the semaphore is never closed")
+    }
+
+    /// Waits until there is room for one more connection of peers.
+    pub async fn peer_permit(&self) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.peer_permits).acquire_owned().await;
+        permit.expect("the semaphore is never closed")
+    }
+
+    /// What a connection from this address takes of its peer's part; `None` if it has all of it.
+    pub fn share(&self, from: IpAddr, permit: OwnedSemaphorePermit) -> Option<Share> {
+        let owner = self.owner_of(from);
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = shares.entry(owner).or_default();
+        if *count >= PER_PEER_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Share {
+            shares: Arc::clone(&self.shares),
+            owner,
+            _permit: permit,
+        })
+    }
+
+    /// One address for all that a peer has.
+    pub fn owner_of(&self, address: IpAddr) -> IpAddr {
+        let mut peers = self.config.peers.iter();
+        let owner = peers.find(|peer| {
+            peer.allowed_ips
+                .iter()
+                .any(|(net, _)| net.contains(address))
+        });
+        owner.map_or(address, |peer| overlay_address(&peer.node_id).into())
     }
 
     /// Runs `work` until it ends or the program is asked to stop, then closes the node.

@@ -423,6 +423,57 @@ fn ports_are_forwarded_both_ways_with_every_kind_of_end() {
     assert_eq!(forward.code(), Some(0));
 }
 
+#[test]
+fn one_peer_does_not_use_up_what_all_peers_share() {
+    const SHARE: usize = 64;
+    let network = Network::new();
+    // Greets, and stays for as long as the client.
+    let greets = serve_tcp(|mut stream| {
+        let _ = stream.write_all(b"x");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let _serving = network.serve(&[
+        "--listen",
+        &format!("80:127.0.0.1:{greets}"),
+        "--listen-udp",
+        &format!("53:127.0.0.1:{}", serve_udp()),
+    ]);
+    let [tcp, udp] = [free_port(), free_port()];
+    let arguments = [
+        "forward",
+        &format!("{tcp}:server:80"),
+        "--udp",
+        &format!("{udp}:server:53"),
+    ];
+    let _forward = Network::start(&network.client, &arguments);
+    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let greeting = || {
+        let mut stream = dial(local(tcp));
+        let read = stream.read(&mut [0]);
+        (stream, read.unwrap_or(0))
+    };
+    let mut held: Vec<_> = (0..SHARE).map(|_| greeting()).collect();
+    assert!(held.iter().all(|(_, read)| *read == 1));
+    assert_eq!(greeting().1, 0, "one too many");
+    held.pop();
+    // The server learns of the end a moment later.
+    let again = (0..50).any(|_| {
+        thread::sleep(Duration::from_millis(20));
+        greeting().1 == 1
+    });
+    assert!(again, "a share that is given back");
+
+    let answered = |patience| {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+        socket.set_read_timeout(Some(patience)).expect("a timeout");
+        socket.connect(local(udp)).expect("an address");
+        socket.send(b"x").expect("sent");
+        socket.recv(&mut [0; 10]).is_ok()
+    };
+    assert!((0..SHARE).all(|_| answered(PATIENCE)));
+    assert!(!answered(Duration::from_secs(1)), "one too many");
+}
+
 /// The same connection, which ends with a reset when it is dropped.
 fn with_reset(stream: TcpStream) -> TcpStream {
     stream.set_nonblocking(true).expect("set");

@@ -2,9 +2,10 @@
 //!
 //! Owns the flows: one socket per sender, so that answers find their way back, until it is idle.
 
+use super::{Access, PER_PEER_MAX};
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -12,7 +13,7 @@ use wiremesh::Node;
 
 /// The longest UDP payload.
 pub const DATAGRAM_MAX: usize = 65_535;
-/// Senders at a time; the datagrams of further ones are lost until one has been idle long enough.
+/// Senders at a time, of one peer at most [`PER_PEER_MAX`]; the datagrams of further ones are lost until one has been idle long enough.
 const FLOWS_MAX: usize = 256;
 /// Datagrams that wait for a flow's socket.
 const QUEUE_MAX: usize = 128;
@@ -74,11 +75,17 @@ impl Socket {
     }
 }
 
+/// What goes out for one sender.
+struct Flow {
+    owner: IpAddr,
+    queue: mpsc::Sender<Vec<u8>>,
+}
+
 /// Carries what arrives at `listening` to `target` on the other side, and the answers back; ends
 /// when the socket does.
-pub async fn forward(node: &Node, listening: Socket, target: SocketAddr) {
+pub async fn forward(access: &Access, listening: Socket, target: SocketAddr) {
     let listening = Arc::new(listening);
-    let mut flows: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>> = HashMap::new();
+    let mut flows: HashMap<SocketAddr, Flow> = HashMap::new();
     let mut buffer = vec![0; DATAGRAM_MAX];
     loop {
         let (len, from) = match listening.recv_from(&mut buffer).await {
@@ -86,26 +93,34 @@ pub async fn forward(node: &Node, listening: Socket, target: SocketAddr) {
             Err(error) if listening.survives(&error) => continue,
             Err(error) => return tracing::warn!(%error, "a UDP forward ended"),
         };
-        let known = flows.get(&from).filter(|flow| !flow.is_closed());
-        let flow = match known {
-            Some(flow) => flow.clone(),
+        let known = flows.get(&from).filter(|flow| !flow.queue.is_closed());
+        let queue = match known {
+            Some(flow) => flow.queue.clone(),
             None => {
-                flows.retain(|_, flow| !flow.is_closed());
-                if flows.len() >= FLOWS_MAX {
+                flows.retain(|_, flow| !flow.queue.is_closed());
+                let owner = access.owner_of(from.ip());
+                let same = flows.values().filter(|flow| flow.owner == owner).count();
+                // Programs of this host have one address in common.
+                let has_all = matches!(*listening, Socket::Overlay(_)) && same >= PER_PEER_MAX;
+                if flows.len() >= FLOWS_MAX || has_all {
                     continue;
                 }
-                let Ok(socket) = listening.opposite(node, target).await else {
+                let Ok(socket) = listening.opposite(&access.node, target).await else {
                     continue;
                 };
-                let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+                let (queue, receiver) = mpsc::channel(QUEUE_MAX);
                 let back = Arc::clone(&listening);
                 tokio::spawn(async move { carry(socket, target, receiver, &back, from).await });
-                flows.insert(from, sender.clone());
-                sender
+                let flow = Flow {
+                    owner,
+                    queue: queue.clone(),
+                };
+                flows.insert(from, flow);
+                queue
             }
         };
         // A full queue loses, as a socket buffer does.
-        let _ = flow.try_send(buffer[..len].to_vec());
+        let _ = queue.try_send(buffer[..len].to_vec());
     }
 }
 

@@ -109,8 +109,9 @@ impl Forwards {
         for (spec, socket) in self.udp {
             let to = target(&spec)?;
             say::note(format!("udp      {} -> {} ({to})", spec.listen, spec.peer));
-            let node = access.node.clone();
-            tasks.spawn(async move { datagrams::forward(&node, Socket::Local(socket), to).await });
+            let access = access.clone();
+            tasks
+                .spawn(async move { datagrams::forward(&access, Socket::Local(socket), to).await });
         }
         for spec in self.listen {
             let listener = access.tcp.listen(spec.port).map_err(|error| {
@@ -128,9 +129,10 @@ impl Forwards {
             })?;
             let port = spec.port;
             say::note(format!("listen   UDP port {port} for every peer -> {to}"));
-            let node = access.node.clone();
-            tasks
-                .spawn(async move { datagrams::forward(&node, Socket::Overlay(socket), to).await });
+            let access = access.clone();
+            tasks.spawn(async move {
+                datagrams::forward(&access, Socket::Overlay(socket), to).await;
+            });
         }
         Ok(tasks)
     }
@@ -181,9 +183,15 @@ async fn to_peer(access: Access, listener: TcpListener, to: SocketAddr) {
 
 async fn from_peers(access: Access, listener: wiremesh_tcp::TcpListener, spec: FromPeers) {
     loop {
-        let permit = access.permit().await;
+        let permit = access.peer_permit().await;
         let Ok(overlay) = listener.accept().await else {
             return;
+        };
+        let peer = overlay.peer_addr();
+        let Some(share) = access.share(peer.ip(), permit) else {
+            tracing::debug!(%peer, "a connection too many of one peer");
+            overlay.reset();
+            continue;
         };
         let (host, port) = (spec.host.clone(), spec.host_port);
         tokio::spawn(async move {
@@ -192,12 +200,11 @@ async fn from_peers(access: Access, listener: wiremesh_tcp::TcpListener, spec: F
                 Ok(Ok(local)) => join(local, overlay).await,
                 failed => {
                     let error = failed.err().map_or("refused", |_| "no answer");
-                    let peer = overlay.peer_addr();
                     tracing::warn!(%host, port, %peer, error, "a connection was not forwarded");
                     overlay.reset();
                 }
             }
-            drop(permit);
+            drop(share);
         });
     }
 }
