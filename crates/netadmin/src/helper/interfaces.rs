@@ -73,7 +73,7 @@ impl Interfaces {
         let device = device.map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::BUSY | Errno::EXIST) => Reason::NameInUse.into(),
             Some(Errno::OPNOTSUPP) if wireguard.is_some() => Reason::NoWireguard.into(),
-            _ => at("make the interface")(error),
+            _ => at("make the interface (of /dev/net/tun, or of WireGuard)")(error),
         })?;
         let index = interface::index_of(name).map_err(at("find the new interface"))?;
         if let Err(refusal) = self.configure(index, wanted, wireguard, uid) {
