@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::sync::OnceLock;
 use std::time::Duration;
 use wiremesh_control::{Level, PeerSettings, Policy, Stage};
-use wiremesh_core::{DropReason, KernelFigures, KernelNode, KernelTask, PeerConfig};
+use wiremesh_core::{DropReason, KernelFigures, KernelNode, KernelTask, PeerConfig, PeerKey};
 use wiremesh_wire::address::control_address;
 use wiremesh_wire::{Now, PresharedKey, UnixTime};
 
@@ -110,7 +110,6 @@ fn recorded() -> &'static [Vec<Frame>; 2] {
 }
 
 fn take(node: &mut KernelNode, now: &mut Now, frames: &[Frame], step: Step) {
-    let key = |node: &KernelNode, who| node.peer_by_id(&id(who));
     match step {
         Step::Figures(all) => node.handle_figures(*now, &figures_of(&all)),
         Step::Frame(who, frame) => node.handle_control(*now, control_address(&id(who)), &frame),
@@ -131,23 +130,7 @@ fn take(node: &mut KernelNode, now: &mut Now, frames: &[Frame], step: Step) {
             now.unix = UnixTime::from_secs_nanos(wall, 0);
         }
         Step::Add(who) => drop(node.add_peer(*now, peer(who))),
-        Step::Policy(which) => {
-            // Never to L1 as the most: silence of a peer could open the gate there.
-            let policies = [
-                Policy::default(),
-                Policy::at(Stage::NewOnly),
-                Policy {
-                    stage: Stage::BothPreferOld,
-                    ..Policy::default()
-                },
-                Policy {
-                    minimum: Level::PostQuantumAuthenticated,
-                    static_kem: true,
-                    ..Policy::default()
-                },
-            ];
-            let _ = node.set_policy(*now, policies[usize::from(which)]);
-        }
+        Step::Policy(which) => drop(node.set_policy(*now, policy(which)).is_ok()),
         Step::LowerPin(who) => {
             node.lower_pin(*now, &id(who), Level::Classical);
         }
@@ -157,31 +140,52 @@ fn take(node: &mut KernelNode, now: &mut Now, frames: &[Frame], step: Step) {
         | Step::Settings(who, _)
         | Step::Key(who, _)
         | Step::Candidates(who, _) => {
-            let Some(key) = key(node, who) else {
-                return;
-            };
-            match step {
-                Step::Remove(_) => drop(node.remove_peer(key)),
-                Step::Connect(_) => drop(node.connect(*now, key)),
-                Step::Settings(_, more) => {
-                    let settings = PeerSettings {
-                        minimum: more.then_some(Level::PostQuantum),
-                        proof: more.then(|| vec![1; 3]),
-                        needs_admission: more,
-                    };
-                    node.set_peer_settings(*now, key, settings);
-                }
-                Step::Key(_, byte) => {
-                    node.set_preshared_key(key, PresharedKey::from_bytes([byte; 32]), 0);
-                }
-                Step::Candidates(_, count) => {
-                    let place = |n| ([192, 0, 2, n], 1).into();
-                    let places: Vec<_> = (0..count).map(place).collect();
-                    node.set_candidates(key, &places);
-                }
-                _ => {}
+            if let Some(key) = node.peer_by_id(&id(who)) {
+                command(node, *now, key, step);
             }
         }
+    }
+}
+
+/// A command for a peer that is there.
+fn command(node: &mut KernelNode, now: Now, key: PeerKey, step: Step) {
+    match step {
+        Step::Remove(_) => drop(node.remove_peer(key)),
+        Step::Connect(_) => drop(node.connect(now, key)),
+        Step::Settings(_, more) => {
+            let settings = PeerSettings {
+                minimum: more.then_some(Level::PostQuantum),
+                proof: more.then(|| vec![1; 3]),
+                needs_admission: more,
+            };
+            node.set_peer_settings(now, key, settings);
+        }
+        Step::Key(_, byte) => {
+            node.set_preshared_key(key, PresharedKey::from_bytes([byte; 32]), 0);
+        }
+        Step::Candidates(_, count) => {
+            let place = |n| ([192, 0, 2, n], 1).into();
+            let places: Vec<_> = (0..count).map(place).collect();
+            node.set_candidates(key, &places);
+        }
+        _ => {}
+    }
+}
+
+/// Never L1 as the most: the silence of a peer may open the gate there.
+fn policy(which: u8) -> Policy {
+    match which {
+        0 => Policy::default(),
+        1 => Policy::at(Stage::NewOnly),
+        2 => Policy {
+            stage: Stage::BothPreferOld,
+            ..Policy::default()
+        },
+        _ => Policy {
+            minimum: Level::PostQuantumAuthenticated,
+            static_kem: true,
+            ..Policy::default()
+        },
     }
 }
 
