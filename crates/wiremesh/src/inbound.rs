@@ -8,6 +8,7 @@ use crate::raw_socket::RawQueues;
 use crate::tunnel::{State, Tunnel};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 use wiremesh_core::PeerKey;
@@ -31,6 +32,8 @@ pub(crate) struct Ports {
     bound: Mutex<HashMap<u16, Arc<PortQueue>>>,
     pings: Mutex<HashMap<PingKey, oneshot::Sender<()>>>,
     pub(crate) raw: RawQueues,
+    /// Packets that a peer sent as if they were ours.
+    pub(crate) spoofed: AtomicU64,
 }
 
 /// A ping that waits for its answer; forgotten when dropped.
@@ -113,6 +116,12 @@ impl Tunnel {
         let Ok(header) = ip::parse(packet) else {
             return;
         };
+        // A peer may have a network in which our own address is. What comes from that is trusted
+        // as a program of this host is, and the host's kernel does not look in IPv6.
+        if !self.plain && self.addresses.contains(header.source) {
+            self.ports.spoofed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let ours = !self.plain && self.addresses.contains(header.destination);
         let taken = ours
             && match header.protocol {

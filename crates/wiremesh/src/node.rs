@@ -471,10 +471,12 @@ fn snapshot(state: &State, now: Now, key: PeerKey) -> Option<PeerStatus> {
 
 fn dropped(tunnel: &Tunnel, counters: &wiremesh_core::Counters) -> Vec<(&'static str, u64)> {
     let device = tunnel.plane.device.iter().flat_map(HostDevice::dropped);
+    let spoofed = tunnel.ports.spoofed.load(Ordering::Relaxed);
     DropReason::ALL
         .into_iter()
         .map(|reason| (reason.name(), counters.dropped(reason)))
         .chain(device)
+        .chain([("a peer sent from our own address", spoofed)])
         .filter(|(_, count)| *count > 0)
         .collect()
 }

@@ -220,3 +220,44 @@ async fn a_udp_datagram_that_cannot_leave_is_an_error() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_peer_cannot_send_as_the_node_itself() {
+    in_time(async {
+        let ip = |text: &str| text.parse::<std::net::IpAddr>().expect("an address");
+        let net = |text: &str| text.parse::<wiremesh::IpNet>().expect("a prefix");
+        let (ours, further) = (ip("10.0.0.2"), ip("10.0.0.1"));
+        let node = builder()
+            .address(ours, net("10.0.0.2/32"))
+            .address(further, net("10.0.0.1/32"));
+        let node = node.bind().await.expect("binds");
+        let peer = builder().address(ours, net("10.0.0.2/32"));
+        let peer = peer.bind().await.expect("binds");
+        // A network in which our own address is, as stock configurations have it.
+        let knows = |other: &Node, allowed: &str| wiremesh::PeerConfig {
+            endpoints: other.ticket().endpoints.clone(),
+            allowed_ips: vec![net(allowed)],
+            ..wiremesh::PeerConfig::new(other.id())
+        };
+        node.add_peer(knows(&peer, "10.0.0.0/24")).expect("new");
+        peer.add_peer(knows(&node, "10.0.0.1/32")).expect("new");
+        let port = node.udp_socket(5_000).expect("free");
+        let from = peer.udp_socket(0).expect("free");
+        let sent = from.send_to(b"spoofed", SocketAddr::new(further, 5_000));
+        sent.await.expect("sent");
+        let sent = from.send_to(b"honest", SocketAddr::new(node.address(), 5_000));
+        sent.await.expect("sent");
+        let mut buffer = [0; 100];
+        let (len, source) = port.recv_from(&mut buffer).await.expect("open");
+        assert_eq!(
+            (&buffer[..len], source.ip()),
+            (&b"honest"[..], peer.address())
+        );
+        let dropped = node.status().dropped;
+        assert!(
+            dropped.contains(&("a peer sent from our own address", 1)),
+            "{dropped:?}"
+        );
+    })
+    .await;
+}
