@@ -3,6 +3,7 @@
 //! Owns the table of protocols that are claimed. Never gives out what belongs to the node itself:
 //! UDP (ports are claimed one by one) and ICMP, so the control and stream ports stay closed.
 
+use crate::plane::Mode;
 use crate::port::{Addressing, PortQueue, lock};
 use crate::tunnel::{State, Tunnel};
 use std::collections::HashMap;
@@ -148,7 +149,7 @@ impl RawSocket {
         if owned || EXTENSION_HEADERS.contains(&protocol) {
             return Err(RawBindError::Reserved(protocol));
         }
-        if tunnel.plane.device.is_some() {
+        if tunnel.plane.mode() != Mode::Rootless {
             return Err(RawBindError::Host(protocol));
         }
         let queue = Arc::new(PortQueue::new(QUEUE_BYTES_MAX));

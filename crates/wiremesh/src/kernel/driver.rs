@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant as Deadline;
 use wiremesh_core::{KernelFigures, KernelTask};
+use wiremesh_netadmin::client;
+use wiremesh_wire::NodeId;
 use wiremesh_wire::address::CONTROL_PORT;
 
 /// The longest sleep: the runtime's timer may stop while the host sleeps, the engine's does not.
@@ -65,7 +67,18 @@ fn take(tunnel: &Tunnel, from: SocketAddr, payload: &[u8]) {
     });
 }
 
-/// Does what the engine wants done, and gives it the figures that it asked for.
+/// What came of some tasks.
+#[derive(Default)]
+struct Outcome {
+    /// Each of all peers of the interface.
+    figures: Vec<Vec<KernelFigures>>,
+    /// Peers of which the kernel was not told.
+    failed: Vec<NodeId>,
+    /// Why, the last time.
+    failure: Option<client::Error>,
+}
+
+/// Does what the engine wants done, and tells it what came of it.
 async fn carry_out(
     tunnel: &Arc<Tunnel>,
     plane: &Arc<KernelPlane>,
@@ -75,29 +88,38 @@ async fn carry_out(
     let plane = Arc::clone(plane);
     // The helper answers within a moment, or is gone.
     let work = tokio::task::spawn_blocking(move || {
-        let mut all: Vec<Vec<KernelFigures>> = Vec::new();
-        let mut failure = None;
+        let mut outcome = Outcome::default();
         for task in tasks {
+            let about = match &task {
+                KernelTask::SetPeer(change) => Some(change.node_id),
+                _ => None,
+            };
             match plane.carry_out(task) {
-                Ok(figures) => all.extend(figures),
-                Err(error) => failure = Some(error),
+                Ok(figures) => outcome.figures.extend(figures),
+                Err(error) => {
+                    outcome.failed.extend(about);
+                    outcome.failure = Some(error);
+                }
             }
         }
-        (all, failure)
+        outcome
     });
-    let Ok((all, failure)) = work.await else {
+    let Ok(outcome) = work.await else {
         return;
     };
     // Once, and not for each of many peers: the helper may stay away for a while.
-    match &failure {
+    match &outcome.failure {
         Some(error) if !*failing => tracing::error!(%error, "the kernel's WireGuard is not told"),
         None if *failing => tracing::info!("the kernel's WireGuard is told again"),
         _ => {}
     }
-    *failing = failure.is_some();
+    *failing = outcome.failure.is_some();
     tunnel.with(|state, now| {
         if let Some(engine) = state.engine.kernel() {
-            for figures in &all {
+            for node_id in &outcome.failed {
+                engine.handle_failure(node_id);
+            }
+            for figures in &outcome.figures {
                 engine.handle_figures(now, figures);
             }
         }
