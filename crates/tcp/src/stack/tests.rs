@@ -271,3 +271,26 @@ proptest::proptest! {
         network.transfer(ends, 20_000);
     }
 }
+
+proptest::proptest! {
+    /// Nothing catches a panic here: a reset for nobody's segment is made outside all connections.
+    #[test]
+    fn segments_of_no_connection_are_harmless(
+        ports in proptest::prelude::any::<(u16, u16)>(),
+        numbers in proptest::prelude::any::<(u32, u32)>(),
+        (flags, window) in proptest::prelude::any::<(u8, u16)>(),
+        rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+        change in proptest::option::of((0usize..60, proptest::prelude::any::<u8>())),
+    ) {
+        let mut stack = Stack::new(TcpConfig::default(), MTU_BYTES, 1);
+        let mut packet = forge(ports, numbers, flags, window, &rest);
+        if let Some((at, value)) = change
+            && let Some(byte) = packet.get_mut(at)
+        {
+            *byte = value;
+        }
+        stack.ingest(&packet, Instant::from_secs(1));
+        proptest::prop_assert!(stack.outgoing.len() <= 1);
+        proptest::prop_assert_eq!(stack.len(), 0);
+    }
+}
