@@ -569,3 +569,18 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_pasted_secret_is_not_shown_although_base64_ends_like_a_field() {
+    for line in [
+        OWN.to_owned(),
+        format!("PrivateKey {OWN}"),
+        format!("PrivateKey: {OWN}"),
+        format!("PrivateKey{OWN}"),
+    ] {
+        let failure = conf(&format!("[Interface]\n{line}\n")).expect_err(&line);
+        let shown = failure.to_string();
+        assert!(!shown.contains(&OWN[..20]), "{shown}");
+        assert!(shown.contains("wg0.conf:2"), "{shown}");
+    }
+}

@@ -268,11 +268,15 @@ fn section_name(content: &str, place: &Place) -> Result<bool, Failure> {
 }
 
 fn line<'a>(content: &'a str, known: &[&'static str], place: Place) -> Result<Line<'a>, Failure> {
-    // Without `=` the line may be a pasted secret: it is not shown.
-    let Some((key, value)) = content.split_once('=') else {
+    // Such a line may be a pasted secret, of which base64 ends with `=`: it is not shown.
+    let is_name =
+        |key: &str| key.len() < 32 && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let parts = content
+        .split_once('=')
+        .map(|(key, value)| (key.trim(), value.trim()));
+    let Some((key, value)) = parts.filter(|(key, _)| is_name(key)) else {
         return Err(Failure::input("a line is not of the form `Key = value`").at(place));
     };
-    let (key, value) = (key.trim(), value.trim());
     match known.iter().find(|name| name.eq_ignore_ascii_case(key)) {
         Some(name) => Ok(Line {
             key: name,
