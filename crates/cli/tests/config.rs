@@ -584,3 +584,24 @@ fn a_pasted_secret_is_not_shown_although_base64_ends_like_a_field() {
         assert!(shown.contains("wg0.conf:2"), "{shown}");
     }
 }
+
+#[test]
+fn a_key_in_place_of_its_files_name_is_not_shown() {
+    for text in [
+        format!("[node]\nkey = \"{OWN}\"\n"),
+        format!(
+            "[node]\nkey = \"key\"\n[[peer]]\nid = \"{A}\"\nstock = true\n\
+             preshared-key-file = \"{OWN}\"\n"
+        ),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("key"), OWN).expect("ours");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(folder.path().join("key"), mode).expect("ours");
+        let file = folder.path().join("config.toml");
+        let failure = wiremesh_cli::config::parse(&text, &file).expect_err("no file");
+        let shown = failure.to_string();
+        assert!(!shown.contains(&OWN[..20]), "{shown}");
+        assert!(shown.contains("config.toml:"), "{shown}");
+    }
+}

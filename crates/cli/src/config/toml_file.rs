@@ -178,6 +178,18 @@ impl Resolve<'_> {
         }
     }
 
+    /// The name of a file with a key; a key that stands there itself is shown nowhere.
+    fn secret_file(&self, value: &Text) -> Result<PathBuf, Failure> {
+        match value.get_ref().parse::<PresharedKey>() {
+            Ok(_) => Err(
+                Failure::input("a key is here, and not the name of its file")
+                    .at(self.place(value))
+                    .fix("write the key to a file that only you can read, and name that"),
+            ),
+            Err(_) => Ok(folders::resolve(value.get_ref(), self.path)),
+        }
+    }
+
     fn file(&self, value: Option<&Text>) -> Option<PathBuf> {
         value.map(|value| folders::resolve(value.get_ref(), self.path))
     }
@@ -186,7 +198,7 @@ impl Resolve<'_> {
         let node = file.node;
         let secret_key = match &node.key {
             Some(value) => {
-                let path = folders::resolve(value.get_ref(), self.path);
+                let path = self.secret_file(value)?;
                 keys::read(&path).map_err(self.named_in(value))?
             }
             None => keys::read(&keys::default_path()?)?,
@@ -396,8 +408,9 @@ impl Resolve<'_> {
         };
         let preshared_key = match &raw.preshared_key_file {
             None => PresharedKey::default(),
-            Some(value) => keys::read_preshared(&folders::resolve(value.get_ref(), self.path))
-                .map_err(self.named_in(value))?,
+            Some(value) => {
+                keys::read_preshared(&self.secret_file(value)?).map_err(self.named_in(value))?
+            }
         };
         Ok(Peer {
             name: self.name(raw.name.as_ref())?,
