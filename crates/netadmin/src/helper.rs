@@ -14,20 +14,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const HELP: &str = "\
-Makes network interfaces for `wiremesh up` with the one capability CAP_NET_ADMIN.
-
-Usage: wiremesh-netadmin [--socket FILE]
-
-  --socket FILE  where to listen [default: /run/wiremesh/netadmin.sock]
-
-Root, the helper's own user, and members of the helper's group may connect. It refuses to run as
-root; `wiremesh install --systemd --dry-run` shows how it is meant to be started.
-
-Examples:
-  wiremesh-netadmin
-  setpriv --reuid wiremesh --regid wiremesh --clear-groups --inh-caps +net_admin \\
-      --ambient-caps +net_admin wiremesh-netadmin --socket /run/wiremesh/netadmin.sock";
+const HELP: &str = include_str!("helper/help.txt");
 
 pub fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
@@ -35,7 +22,7 @@ pub fn main() -> ExitCode {
         [] => PathBuf::from(wiremesh_netadmin::SOCKET),
         [option, path] if option == "--socket" => path.into(),
         [option] if option == "--help" || option == "-h" => {
-            println!("{HELP}");
+            print!("{HELP}");
             return ExitCode::SUCCESS;
         }
         _ => {

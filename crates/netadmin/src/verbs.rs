@@ -30,7 +30,9 @@ pub use interface::{
     ADDRESSES_MAX, Interface, MTU_BYTES_MIN, NAME_PREFIX, Name, Prefix, ROUTES_MAX,
     WireguardSettings,
 };
-pub use peer::{ALLOWED_IPS_MAX, FIGURES_MAX, Figures, Key, PEERS_MAX, PeerChange, PeerFigures};
+pub use peer::{
+    ALLOWED_IPS_MAX, FIGURES_MAX, Figures, Key, PEERS_MAX, PREFIXES_MAX, PeerChange, PeerFigures,
+};
 pub use refusal::{DETAIL_BYTES_MAX, Reason, Refusal};
 
 use fields::{key, parse};

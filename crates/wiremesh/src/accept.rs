@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::mpsc;
 use wiremesh_quic::HandshakeData;
 use wiremesh_wire::NodeId;
+use wiremesh_wire::address::STREAM_PORT;
 
 /// The QUIC application error of a connection that found the backlog full.
 const BUSY: u32 = 0x77_6d01;
@@ -71,6 +72,11 @@ pub(crate) async fn accept_all(
 ) {
     let census = Arc::new(Census::default());
     while let Some(incoming) = endpoint.accept().await {
+        // Another user of the peer's host has no such port. In kernel mode nobody has looked before.
+        if incoming.remote_address().port() != STREAM_PORT {
+            incoming.ignore();
+            continue;
+        }
         let Some(permit) = census.permit(incoming.remote_address().ip()) else {
             incoming.refuse();
             continue;

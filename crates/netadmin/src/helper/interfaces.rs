@@ -86,7 +86,7 @@ impl Interfaces {
         let made = Made {
             name: wanted.name.clone(),
             index,
-            peers: wireguard.map(|_| Peers::new(index)),
+            peers: wireguard.map(|_| Peers::of(index)),
         };
         Ok((made, device))
     }

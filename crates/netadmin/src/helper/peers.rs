@@ -4,9 +4,10 @@
 //! wiped.
 
 use super::interfaces::at;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use wiremesh_netadmin::verbs::{
-    FIGURES_MAX, Figures, Key, PEERS_MAX, PeerChange, PeerFigures, Prefix, Reason, Refusal, Reply,
+    FIGURES_MAX, Figures, Key, PEERS_MAX, PREFIXES_MAX, PeerChange, PeerFigures, Prefix, Reason,
+    Refusal, Reply,
 };
 use wiremesh_netlink::wireguard::{self, Peer, PeerSettings};
 
@@ -14,14 +15,15 @@ use wiremesh_netlink::wireguard::{self, Peer, PeerSettings};
 #[derive(Default)]
 pub struct Peers {
     index: u32,
-    known: BTreeSet<Key>,
+    /// With how many allowed IPs.
+    known: BTreeMap<Key, usize>,
     /// Of one moment: they are told part by part.
     figures: Figures,
 }
 
 impl Peers {
     /// None yet.
-    pub fn new(index: u32) -> Self {
+    pub fn of(index: u32) -> Self {
         Self {
             index,
             ..Self::default()
@@ -30,12 +32,15 @@ impl Peers {
 
     /// Changes one, or makes it: all of it or nothing, being one message to the kernel.
     pub fn set(&mut self, change: &PeerChange) -> Result<Reply, Refusal> {
-        if self.known.len() >= PEERS_MAX && !self.known.contains(&change.public_key) {
-            return Err(Refusal::with(Reason::Peers, PEERS_MAX));
-        }
         let pair = |net: &Prefix| (net.address, net.bits);
-        let nets = change.allowed_ips.as_ref();
-        let nets = nets.map(|nets| nets.iter().map(pair).collect::<Vec<_>>());
+        let all = |nets: &Vec<_>| nets.iter().map(pair).collect::<Vec<_>>();
+        let nets = change.allowed_ips.as_ref().map(all);
+        let before = self.known.get(&change.public_key).copied();
+        let wanted = nets.as_ref().map_or(before.unwrap_or(0), Vec::len);
+        let others = self.known.values().sum::<usize>() - before.unwrap_or(0);
+        if before.is_none() && self.known.len() >= PEERS_MAX || others + wanted > PREFIXES_MAX {
+            return Err(Reason::Peers.into());
+        }
         let settings = PeerSettings {
             public_key: &change.public_key,
             replace: change.replace,
@@ -45,7 +50,7 @@ impl Peers {
             allowed_ips: nets.as_deref(),
         };
         // Known even if the kernel refuses: so there are never more than are counted.
-        self.known.insert(change.public_key);
+        self.known.insert(change.public_key, wanted);
         wireguard::set_peer(self.index, &settings).map_err(at("set a peer"))?;
         Ok(Reply::Done(self.index))
     }

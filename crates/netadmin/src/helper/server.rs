@@ -21,6 +21,8 @@ use zeroize::Zeroizing;
 
 /// Connections at a time; one more is refused.
 const CLIENTS_MAX: usize = 16;
+/// The same of one user.
+const CLIENTS_OF_USER_MAX: usize = 8;
 /// How long a connection without an interface may stay.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 
@@ -92,17 +94,19 @@ impl Server {
         else {
             return;
         };
-        if !peer.allowed {
-            refuse(&socket, peer, Reason::Foreign.into());
-        } else if self.clients.len() >= CLIENTS_MAX {
-            refuse(&socket, peer, Reason::Full.into());
-        } else {
-            self.clients.push(Client {
+        let same_user = |client: &&Client| client.peer.uid == peer.uid;
+        let of_user = self.clients.iter().filter(same_user).count();
+        let full = self.clients.len() >= CLIENTS_MAX || of_user >= CLIENTS_OF_USER_MAX;
+        let (since, made) = (Instant::now(), None);
+        match (peer.allowed, full) {
+            (false, _) => refuse(&socket, peer, Reason::Foreign.into()),
+            (true, true) => refuse(&socket, peer, Reason::Full.into()),
+            (true, false) => self.clients.push(Client {
                 socket,
                 peer,
-                since: Instant::now(),
-                made: None,
-            });
+                since,
+                made,
+            }),
         }
     }
 

@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 pub const PEERS_MAX: usize = 4096;
 /// Allowed IPs of one peer, at most.
 pub const ALLOWED_IPS_MAX: usize = 256;
+/// Allowed IPs of all peers of one interface, at most: the kernel keeps memory for each.
+pub const PREFIXES_MAX: usize = 4 * PEERS_MAX;
 /// Peers in one reply with figures, at most.
 pub const FIGURES_MAX: usize = 128;
 

@@ -46,7 +46,7 @@ reasons! {
     Port: "UDP ports below 1024 are the system's",
     PortInUse: "the UDP port is in use",
     Endpoint: "an endpoint within the overlay",
-    Peers: "the interface has as many peers as it takes",
+    Peers: "the interface has as many peers or allowed IPs as it takes",
 }
 
 /// Why the helper did nothing.

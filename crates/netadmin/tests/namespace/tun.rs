@@ -199,9 +199,15 @@ fn malformed_verbs_are_answered_and_cut_off() {
 #[test]
 fn silent_and_surplus_clients_are_cut_off() {
     let Some(host) = Host::new() else { return };
-    let silent: Vec<_> = (0..16).map(|_| host.connect()).collect();
+    let before = host.state();
+    let silent: Vec<_> = (0..8).map(|_| host.connect()).collect();
     let error = client::make_tun(&host.socket, &wanted("wm0")).expect_err("full");
     assert_eq!(reason(&error), Some(Reason::Full));
+    // A user who takes all places takes those of no other user.
+    let mut other = host.client(&["--groups", &host.group()], "tun wm1");
+    assert_eq!(other.line(), "made");
+    other.kill();
+    host.wait_for(&before);
     for socket in &silent {
         host::wait_for_end(socket, Duration::from_secs(8));
     }

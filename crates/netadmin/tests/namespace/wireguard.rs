@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 use wiremesh_netadmin::client::{self, Error, Wireguard};
 use wiremesh_netadmin::verbs::{
-    FIGURES_MAX, Interface, Key, PEERS_MAX, PeerChange, Reason, Refusal, Reply, Request,
-    WireguardSettings,
+    ALLOWED_IPS_MAX, FIGURES_MAX, Interface, Key, PEERS_MAX, PREFIXES_MAX, PeerChange, Reason,
+    Refusal, Reply, Request, WireguardSettings,
 };
 use zeroize::Zeroizing;
 
@@ -308,6 +308,30 @@ fn peers_have_a_limit_and_all_are_told() {
     host.wait_for_no("wm1");
     made.remove_peer(&key(0)).expect("removed");
     made.set_peer(&change(key(last))).expect("room again");
+}
+
+#[test]
+fn allowed_ips_have_a_limit_over_all_peers() {
+    let Some(host) = host_with_wireguard() else {
+        return;
+    };
+    let made = make(&host, &wanted("wm0")).expect("made");
+    let many = |peer: u16, count: usize| PeerChange {
+        allowed_ips: Some(vec![prefix(&format!("10.{peer}.0.0/16")); count]),
+        ..change(key(peer))
+    };
+    let full = (PREFIXES_MAX / ALLOWED_IPS_MAX) as u16;
+    for number in 0..full {
+        made.set_peer(&many(number, ALLOWED_IPS_MAX)).expect("room");
+    }
+    let error = made.set_peer(&many(full, 1)).expect_err("full");
+    assert_eq!(reason(&error), Some(Reason::Peers), "{error}");
+    made.set_peer(&many(0, ALLOWED_IPS_MAX - 1))
+        .expect("it had as many");
+    made.set_peer(&many(full, 1)).expect("room for one");
+    made.remove_peer(&key(1)).expect("removed");
+    made.set_peer(&many(full, ALLOWED_IPS_MAX))
+        .expect("room again");
 }
 
 #[test]
