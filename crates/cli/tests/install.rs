@@ -137,3 +137,39 @@ fn what_is_missing_is_said_and_nothing_is_written() {
         Some(2)
     );
 }
+
+/// What systemd itself says of the unit: of its sections, keys and values.
+#[test]
+fn systemd_takes_the_unit() {
+    let root = tempfile::tempdir().expect("a folder");
+    let helper = root.path().join("helper");
+    fs::copy("/bin/true", &helper).expect("a program");
+    let helper = helper.to_str().expect("text");
+    let output = install(&["--systemd", "--helper", helper], root.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let unit = root
+        .path()
+        .join("etc/systemd/system/wiremesh-netadmin.service");
+    let verify = |unit: &Path| {
+        let root = root.path().to_str().expect("text").to_owned();
+        let mut command = Command::new("systemd-analyze");
+        command.args(["verify", "--man=no", "--root", &root]);
+        command.arg(unit).output()
+    };
+    let good = match verify(&unit) {
+        Ok(output) => output,
+        Err(error) => return eprintln!("skipped: systemd-analyze: {error}"),
+    };
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    assert_eq!(text(&good.stderr), "");
+    // It looks closely: a value that is none is told.
+    let bad = fs::read_to_string(&unit).expect("installed");
+    let bad = bad.replace("ProtectSystem=strict", "ProtectSystem=stricter");
+    fs::write(&unit, bad).expect("ours");
+    let output = verify(&unit).expect("it is there");
+    assert!(
+        text(&output.stderr).contains("stricter"),
+        "{}",
+        text(&output.stderr)
+    );
+}
