@@ -7,10 +7,12 @@ umount -l /proc 2>/dev/null
 mount -t proc proc /proc; mount -t sysfs sys /sys
 mountpoint -q /dev || mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm; mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm
-mount -t tmpfs run /run; mount -t tmpfs tmp /tmp; mkdir -p /run/lab /run/home
+# Nothing lies over /tmp: the tests may have been built there, and "/" can be written to already.
+mount -t tmpfs run /run; mkdir -p /run/lab /run/home; mkdir -m 1777 /run/tmp
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 lab /run/lab
 mkdir -p /lib/modules; mount --bind "$(arg cache)/kernel/lib/modules" /lib/modules
-for m in virtio_net virtio_rng wireguard; do modprobe -q $m; done
+for m in virtio_net virtio_rng wireguard tun; do modprobe -q $m; done
+chmod 666 /dev/net/tun      # as udev does
 hostname wiremesh-lab; ip link set lo up
 sysctl -qw net.core.rmem_max=7500000 net.core.wmem_max=7500000 2>/dev/null
 n=$(ls /sys/class/net | grep -m1 -E '^(eth|en)')

@@ -3,7 +3,8 @@
 # installed), a small initramfs, throw-away ssh keys.  Needs root.  Safe to repeat: it does only what is missing.
 set -eu
 . "$(dirname "$0")/env.sh"
-need="qemu-system-x86 busybox-static cpio kmod zstd xz-utils iproute2 iputils-ping wireguard-tools dropbear-bin python3 strace"
+need="qemu-system-x86 busybox-static cpio kmod zstd xz-utils iproute2 iputils-ping wireguard-tools dropbear-bin python3 strace \
+  util-linux nftables wireguard-go iperf3 socat"
 missing=
 for p in $need; do
   dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"

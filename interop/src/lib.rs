@@ -14,6 +14,7 @@ pub mod facts;
 pub mod guest;
 pub mod kernel_mode;
 pub mod keys;
+pub mod modes;
 pub mod named;
 pub mod netns;
 pub mod node;

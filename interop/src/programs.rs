@@ -102,9 +102,12 @@ pub fn wiremesh() -> Outcome<PathBuf> {
     built.clone().map_err(Stop::Failed)
 }
 
-/// The helper's binary, built by cargo beside the product's.
+/// The helper's binary: `WIREMESH_NETADMIN_BIN`, or built by cargo beside the product's.
 pub fn netadmin() -> Outcome<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(path) = std::env::var_os("WIREMESH_NETADMIN_BIN") {
+        return Ok(path.into());
+    }
     let built = BUILT.get_or_init(|| match build("wiremesh-netadmin", "wiremesh-netadmin") {
         Ok(path) => Ok(path),
         Err(Stop::Failed(reason) | Stop::Skipped(reason)) => Err(reason),
@@ -120,6 +123,11 @@ fn build(package: &str, binary: &str) -> Outcome<PathBuf> {
         command.arg("--release");
     }
     run(command.current_dir(env!("CARGO_MANIFEST_DIR")))?;
+    beside(binary)
+}
+
+/// A program of this workspace that cargo has built already.
+pub fn beside(binary: &str) -> Outcome<PathBuf> {
     // Tests run from <target>/<profile>/deps.
     let test = std::env::current_exe()?;
     match test
@@ -128,9 +136,6 @@ fn build(package: &str, binary: &str) -> Outcome<PathBuf> {
         .map(|folder| folder.join(binary))
     {
         Some(path) if path.is_file() => Ok(path),
-        _ => fail(format!(
-            "cargo built {binary}, but not beside {}",
-            test.display()
-        )),
+        _ => fail(format!("{binary} is not beside {}", test.display())),
     }
 }
