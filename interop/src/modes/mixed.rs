@@ -25,7 +25,7 @@ fn stock(host: &Host, peers: &[&Host], by_kernel: bool) -> Outcome<Option<Runnin
         Some(running)
     };
     let mut script = format!(
-        "set -e\necho '{}' | wg set {name} listen-port {PORT} private-key /dev/stdin\n\
+        "set -e\necho '{}' | wg set {name} listen-port {PORT} private-key /proc/self/fd/0\n\
          ip addr add {}/128 dev {name} nodad\nip link set {name} mtu 1420 up\n\
          ip route add fd77:6d00::/25 dev {name}\n",
         host.keys.secret,

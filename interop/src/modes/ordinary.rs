@@ -3,7 +3,7 @@
 use crate::modes::host::{HEALS, Host, Program, START, pair, python};
 use crate::modes::{IN_GUEST, Mode};
 use crate::outcome::{Outcome, ensure, fail, wait_for};
-use crate::process::text_of;
+use crate::process::{Running, text_of};
 
 /// Ping, a megabyte of TCP checked byte by byte, iperf3 both ways, and SCTP where the kernel has it.
 pub fn programs(mode: Mode) -> Outcome {
@@ -79,15 +79,23 @@ fn iperf(mode: Mode, a: &Host, b: &Host, direction: &[&str]) -> Outcome {
     Ok(())
 }
 
+/// A file each way: SCTP has no half-closed association, so nothing is echoed.
 fn sctp(mode: Mode, a: &Host, b: &Host) -> Outcome {
-    let to = b.overlay()?;
-    let server = b.daemon("socat", &["-d", "-d", "SCTP6-LISTEN:8090", "EXEC:cat"])?;
-    let there = wait_for("the server", START, || {
-        let log = server.log_text();
-        let refused = log.contains("not supported");
-        (refused || log.contains("listening")).then_some(!refused)
-    });
-    let (there, _) = there.or_else(|_| fail(server.log_text()))?;
+    let file = a.file("data");
+    let make = format!("head -c 1000000 /dev/urandom >{file} && sha256sum <{file}");
+    let sum = a.place.run(&["sh", "-c", &make])?.trim().to_owned();
+    let (to, from) = (b.overlay()?, format!("OPEN:{file}"));
+    let serves = |words: &[&str]| -> Outcome<(Running, bool)> {
+        let server = b.daemon("socat", &[&["-d", "-d", "-u"], words].concat())?;
+        let (there, _) = wait_for("the server", START, || {
+            let log = server.log_text();
+            let refused = log.contains("not supported");
+            (refused || log.contains("listening on")).then_some(!refused)
+        })
+        .or_else(|_| fail(server.log_text()))?;
+        Ok((server, there))
+    };
+    let (server, there) = serves(&["SCTP6-LISTEN:8090", "SYSTEM:sha256sum"])?;
     if !there && std::env::var_os(IN_GUEST).is_none() {
         println!(
             "    {}: no SCTP in this kernel; the guest's has it",
@@ -95,14 +103,17 @@ fn sctp(mode: Mode, a: &Host, b: &Host) -> Outcome {
         );
         return Ok(());
     }
-    let line =
-        format!("head -c 300000 /dev/zero | socat -t 20 - SCTP6-CONNECT:[{to}]:8090 | wc -c");
-    let output = a.as_user(90, &["sh", "-c", &line]).output()?;
-    let said = text_of(&output);
-    ensure(
-        said == "300000",
-        format!("SCTP: {said}\n{}", server.log_text()),
-    )?;
-    println!("    {}: SCTP: 300000 bytes there and back", mode.word());
+    let dial = format!("SCTP6-CONNECT:[{to}]:8090");
+    a.place.run(&["socat", "-u", &from, &dial])?;
+    wait_for("the file", START, || {
+        server.log_text().contains(&sum).then_some(())
+    })
+    .or_else(|_| fail(format!("SCTP: not {sum}: {}", server.log_text())))?;
+    let (_server, _) = serves(&[&from, "SCTP6-LISTEN:8091"])?;
+    let line = format!("socat -u SCTP6-CONNECT:[{to}]:8091 - | sha256sum");
+    let back = a.as_user(60, &["sh", "-c", &line]).output()?;
+    let back = text_of(&back);
+    ensure(back == sum, format!("SCTP: {back} is not {sum}"))?;
+    println!("    {}: SCTP: a megabyte each way", mode.word());
     Ok(())
 }
