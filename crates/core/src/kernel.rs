@@ -253,10 +253,14 @@ impl KernelNode {
 
     /// When [`KernelNode::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match self.peers.is_empty() {
-            true => None,
-            false => self.shared.next_deadline(),
-        }
+        self.is_busy()
+            .then(|| self.shared.next_deadline())
+            .flatten()
+    }
+
+    /// Whether the kernel has to be asked for figures.
+    fn is_busy(&self) -> bool {
+        !self.peers.is_empty() || !self.shared.left.is_empty()
     }
 
     fn change(&mut self, key: PeerKey, change: impl FnOnce(&mut Peer, &mut Shared)) -> bool {

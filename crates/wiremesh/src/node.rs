@@ -256,7 +256,8 @@ impl Node {
         Peer::new(self.clone(), id, kept)
     }
 
-    /// Removes a peer with everything it has.
+    /// Removes a peer with everything it has. In kernel mode the kernel is told at once, but what
+    /// is under way may still pass for a moment after this returns.
     pub fn remove_peer(&self, id: NodeId) -> bool {
         lock(&self.0.peers).remove(&id);
         self.0.tunnel.with(|state, _| {

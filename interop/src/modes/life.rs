@@ -4,6 +4,7 @@ use crate::keys::generate_psk;
 use crate::modes::Mode;
 use crate::modes::host::{HEALS, Host, PORT, Program, START, pair, pair_up};
 use crate::outcome::{Outcome, ensure, fail, wait_for};
+use std::time::Duration;
 
 fn say(mode: Mode, text: impl AsRef<str>) {
     println!("    {}: {}", mode.word(), text.as_ref());
@@ -126,6 +127,10 @@ pub fn removed(mode: Mode) -> Outcome {
     a.heals_with(&b)?;
     let removed = a.ask(&format!("remove {}", b.keys.public))?;
     ensure(removed == "true", removed)?;
+    if mode == Mode::Kernel {
+        // The kernel hears of it from the helper.
+        std::thread::sleep(Duration::from_secs(1));
+    }
     for _ in 0..2 {
         ensure(b.node_pings(&a, 2).is_err(), "it still gets an answer")?;
         ensure(b.streams(&a, 100, 2).is_err(), "it still has streams")?;

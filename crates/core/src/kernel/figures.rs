@@ -21,14 +21,15 @@ impl KernelNode {
     pub fn handle_timeout(&mut self, now: Now) {
         self.check_clock(now);
         self.shared.renew_record(now, false);
-        if !self.peers.is_empty() {
+        if self.is_busy() {
             self.shared.ask_if_due(now.instant);
         }
     }
 
     /// Takes the figures of all peers of the interface, read for [`super::KernelTask::ReadFigures`].
     ///
-    /// One that is missing is added anew. Figures of others are nobody's.
+    /// One that is missing is added anew, one that was removed and is still there is removed again.
+    /// Figures of others are nobody's.
     pub fn handle_figures(&mut self, now: Now, figures: &[KernelFigures]) {
         self.check_clock(now);
         self.shared.round += 1;
@@ -42,6 +43,7 @@ impl KernelNode {
                 peer.handle_figures(&mut self.shared, now, figures);
             }
         }
+        self.shared.remove_left(figures);
         let mut interval = READ_EVERY;
         for peer in self.peers.values_mut() {
             let missing = peer.round != self.shared.round;

@@ -112,6 +112,7 @@ impl Peer {
         peer.run(shared, now, |agreement, local, random| {
             agreement.start(local, now, random);
         });
+        shared.left.remove(&config.node_id);
         shared.read_by(now.instant + FIRST_READING);
         Ok(peer)
     }
@@ -120,7 +121,7 @@ impl Peer {
         let own = shared.prefixes.own(self.overlay, self.control);
         let nets = own.iter().chain(self.allowed_ips.iter());
         shared.prefixes.take(self.key, nets);
-        shared.tasks.push_back(KernelTask::RemovePeer(self.node_id));
+        shared.remove_peer(self.node_id);
     }
 
     /// Whether data may pass as far as the agreement goes.

@@ -3,7 +3,7 @@
 //! Owns when the figures are read. Tasks that change the kernel are never dropped: what is queued
 //! is bounded by what came in. Messages of the control protocol are, beyond a limit.
 
-use super::{KERNEL_PEERS_MAX, KernelTask};
+use super::{KERNEL_PEERS_MAX, KernelFigures, KernelTask};
 use crate::agreeing::{Agreeing, Drawn};
 use crate::clock::WallClock;
 use crate::config::{Limits, NewNodeError, NodeConfig};
@@ -11,13 +11,13 @@ use crate::counters::{Counters, DropReason};
 use crate::drbg::Drbg;
 use crate::event::Event;
 use crate::prefixes::Prefixes;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::time::Duration;
 use wiremesh_control::Plane;
 use wiremesh_noise::LocalIdentity;
-use wiremesh_wire::{Instant, Now};
+use wiremesh_wire::{Instant, NodeId, Now};
 
 /// Figures that were asked for and have not come by then are asked for again.
 const READING_TIME: Duration = Duration::from_secs(5);
@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) events: VecDeque<Event>,
     pub(super) tasks: VecDeque<KernelTask>,
     pub(super) counters: Counters,
+    /// Peers that were removed, until figures show that the kernel has them no more.
+    pub(super) left: BTreeSet<NodeId>,
     /// Counts the figures that came, so that a peer knows whether it was among them.
     pub(super) round: u64,
     /// When the figures were asked for that have not come yet.
@@ -62,6 +64,7 @@ impl Shared {
             events,
             tasks: VecDeque::new(),
             counters: Counters::default(),
+            left: BTreeSet::new(),
             round: 0,
             asked_at: None,
             read_at: now.instant,
@@ -113,6 +116,23 @@ impl Shared {
             let event = agreeing.save_record_seq();
             self.push_vital_event(event);
         }
+    }
+
+    /// Has the kernel forget a peer, and sees to it that it does.
+    pub(super) fn remove_peer(&mut self, id: NodeId) {
+        self.left.insert(id);
+        self.tasks.push_back(KernelTask::RemovePeer(id));
+    }
+
+    /// Removes again what these figures show.
+    pub(super) fn remove_left(&mut self, figures: &[KernelFigures]) {
+        if self.left.is_empty() {
+            return;
+        }
+        let shown = figures.iter().map(|figures| figures.node_id);
+        self.left = shown.filter(|id| self.left.contains(id)).collect();
+        let again = self.left.iter().copied().map(KernelTask::RemovePeer);
+        self.tasks.extend(again);
     }
 
     /// Figures that were read before now may still come.

@@ -84,6 +84,27 @@ fn the_figures_of_a_removed_peer_are_not_those_of_its_successor() {
 }
 
 #[test]
+fn a_removed_peer_that_the_kernel_still_shows_is_removed_again() {
+    let mut node = node(1);
+    let only = node.add_peer(at(0), peer(1)).unwrap();
+    node.handle_timeout(at(1));
+    node.handle_figures(at(1), &[figures(1, None)]);
+    assert!(node.remove_peer(only));
+    tasks(&mut node);
+    // The helper could not, and later can.
+    for (second, shown) in [(3, true), (5, true), (7, false)] {
+        assert!(node.poll_timeout().is_some(), "it wants to know");
+        node.handle_timeout(at(second));
+        assert!(matches!(*tasks(&mut node), [KernelTask::ReadFigures]));
+        let shown = shown.then(|| figures(1, None));
+        node.handle_figures(at(second), shown.as_slice());
+        let again = matches!(*tasks(&mut node), [KernelTask::RemovePeer(_)]);
+        assert_eq!(again, shown.is_some());
+    }
+    assert_eq!(node.poll_timeout(), None);
+}
+
+#[test]
 fn figures_of_nobody_are_ignored() {
     let mut node = node(1);
     node.add_peer(at(0), peer(1)).unwrap();
