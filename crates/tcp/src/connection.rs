@@ -4,6 +4,8 @@
 //! more may stay. RFC 9293 is smoltcp's matter.
 
 use crate::TcpConfig;
+use crate::link::Outgoing;
+use crate::numbers::Numbers;
 use crate::recovery::Recovery;
 use crate::segment::Flow;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
@@ -48,6 +50,7 @@ pub(crate) struct Connection {
     /// Segments taken in since it was last asked for what to send.
     pub(crate) unanswered: usize,
     pub(crate) recovery: Recovery,
+    pub(crate) numbers: Numbers,
     linger_until: Option<Instant>,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
@@ -73,6 +76,7 @@ impl Connection {
             deadline: None,
             unanswered: 0,
             recovery: Recovery::default(),
+            numbers: Numbers::default(),
             linger_until: None,
             sockets,
             handle,
@@ -119,6 +123,13 @@ impl Connection {
         self.handle = fresh;
         // Its change of state wakes whoever waits.
         broken.abort();
+    }
+
+    /// Takes note of what it sent: the packets from the one with this number on.
+    pub(crate) fn on_sent(&mut self, outgoing: &mut Outgoing, from: usize) {
+        for n in from..outgoing.len() {
+            self.numbers.on_sent(outgoing.packet_mut(n));
+        }
     }
 
     /// Ends it with a reset.

@@ -64,7 +64,7 @@ impl Shared {
             match self.raw.poll_recv(cx, buffer) {
                 Poll::Ready(Ok(len)) => stack
                     .get_or_insert_with(|| self.stack())
-                    .ingest(&buffer[..len], now),
+                    .ingest(&mut buffer[..len], now),
                 Poll::Ready(Err(_)) => return Poll::Ready(false),
                 Poll::Pending if stack.is_none() => return Poll::Pending,
                 Poll::Pending => break,

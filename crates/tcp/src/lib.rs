@@ -19,6 +19,7 @@ mod connection;
 mod driver;
 mod link;
 mod listener;
+mod numbers;
 mod recovery;
 mod segment;
 mod stack;

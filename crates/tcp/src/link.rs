@@ -4,6 +4,7 @@
 
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
+use std::ops::Range;
 
 /// From this many packets on nothing more is asked of the connections.
 const PACKETS_MAX: usize = 256;
@@ -31,10 +32,18 @@ impl Outgoing {
 
     /// The packets after the first `skip`.
     pub(crate) fn iter_from(&self, skip: usize) -> impl Iterator<Item = &[u8]> {
-        (skip..self.ends.len()).map(|n| {
-            let start = n.checked_sub(1).map_or(0, |before| self.ends[before]);
-            &self.bytes[start..self.ends[n]]
-        })
+        (skip..self.ends.len()).map(|n| &self.bytes[self.place(n)])
+    }
+
+    /// One packet, counted from 0.
+    pub(crate) fn packet_mut(&mut self, n: usize) -> &mut [u8] {
+        let place = self.place(n);
+        &mut self.bytes[place]
+    }
+
+    fn place(&self, n: usize) -> Range<usize> {
+        let start = n.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start..self.ends[n]
     }
 }
 

@@ -5,7 +5,7 @@
 //! 6675, section 4, IsLost), this asks for what NewReno does on a partial ACK (RFC 6582): repeat
 //! that segment at once. It owns what is known of the gaps.
 
-use crate::segment::Segment;
+use crate::segment::{Segment, is_after};
 
 /// As many duplicate ACKs as make smoltcp repeat a segment (RFC 5681, 3.2).
 pub(crate) const DUPLICATE_ACKS: usize = 3;
@@ -60,11 +60,6 @@ impl Recovery {
         }
         lost && self.repeated.replace(ack) != Some(ack)
     }
-}
-
-/// Whether a sequence number comes after another.
-fn is_after(number: u32, other: u32) -> bool {
-    (1..1 << 31).contains(&number.wrapping_sub(other))
 }
 
 /// Reads the SACK blocks among TCP options (RFC 2018).
@@ -149,6 +144,7 @@ mod tests {
                 opens: false,
                 pure_ack: Some(ack),
                 sacked: Sacked { bytes, reach },
+                header: crate::segment::Header::default(),
             };
             recovery.is_news_of_loss(&segment, 1_000)
         };

@@ -12,10 +12,10 @@ use wiremesh_wire::ip;
 pub(crate) const PROTOCOL_TCP: u8 = 6;
 
 const HEADER_LEN: usize = 20;
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const ACK: u8 = 16;
 
 /// The two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +40,61 @@ pub(crate) struct Segment {
     pub(crate) pure_ack: Option<u32>,
     /// What its SACK blocks report beyond that.
     pub(crate) sacked: Sacked,
+    pub(crate) header: Header,
+}
+
+/// What is needed of a TCP header, and where it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Where it begins in the packet.
+    at: usize,
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    /// FIN, SYN, RST and ACK.
+    pub(crate) flags: u8,
+    /// As it stands there, not scaled.
+    pub(crate) window: u16,
+    pub(crate) payload_bytes: usize,
+}
+
+impl Header {
+    /// How many sequence numbers the segment takes.
+    pub(crate) fn takes(&self) -> u32 {
+        let controls = (self.flags & (SYN | FIN)).count_ones();
+        self.payload_bytes as u32 + controls
+    }
+
+    /// Writes another sequence number into the packet.
+    pub(crate) fn set_seq(&self, packet: &mut [u8], seq: u32) {
+        self.replace(packet, 4, seq);
+    }
+
+    /// Writes another acknowledged number into the packet.
+    pub(crate) fn set_ack(&self, packet: &mut [u8], ack: u32) {
+        self.replace(packet, 8, ack);
+    }
+
+    /// Replaces four bytes and has the checksum follow (RFC 1624, equation 3): one that is wrong
+    /// stays wrong.
+    fn replace(&self, packet: &mut [u8], at: usize, value: u32) {
+        let tcp = &mut packet[self.at..];
+        let mut sum = u32::from(!u16::from_be_bytes([tcp[16], tcp[17]]));
+        for (n, new) in value.to_be_bytes().chunks_exact(2).enumerate() {
+            let old = &mut tcp[at + 2 * n..][..2];
+            sum += u32::from(!u16::from_be_bytes([old[0], old[1]]));
+            sum += u32::from(u16::from_be_bytes([new[0], new[1]]));
+            old.copy_from_slice(new);
+        }
+        while sum > 0xFFFF {
+            sum = (sum & 0xFFFF) + (sum >> 16);
+        }
+        tcp[16..18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    }
+}
+
+/// Whether a sequence number comes after another.
+pub(crate) fn is_after(number: u32, other: u32) -> bool {
+    (1..1 << 31).contains(&number.wrapping_sub(other))
 }
 
 impl Segment {
@@ -50,19 +105,28 @@ impl Segment {
         if header.protocol != PROTOCOL_TCP || header.fragment || tcp.len() < HEADER_LEN {
             return None;
         }
-        let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
+        let short = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
+        let word = |at: usize| u32::from(short(at)) << 16 | u32::from(short(at + 2));
         let flags = tcp[13] & (FIN | SYN | RST | ACK);
         let header_len = usize::from(tcp[12] >> 4) * 4;
-        let ack = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
+        let ack = word(8);
         let options = tcp.get(HEADER_LEN..header_len).unwrap_or_default();
         Some(Self {
             flow: Flow {
-                local: SocketAddr::new(header.destination, port(2)),
-                remote: SocketAddr::new(header.source, port(0)),
+                local: SocketAddr::new(header.destination, short(2)),
+                remote: SocketAddr::new(header.source, short(0)),
             },
             opens: flags == SYN,
             pure_ack: (flags == ACK && header_len == tcp.len()).then_some(ack),
             sacked: sacked(options, ack),
+            header: Header {
+                at: header.payload.start,
+                seq: word(4),
+                ack,
+                flags,
+                window: short(14),
+                payload_bytes: tcp.len().saturating_sub(header_len),
+            },
         })
     }
 }

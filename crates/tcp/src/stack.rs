@@ -234,7 +234,7 @@ impl Stack {
     }
 
     /// Takes a packet that came out of the tunnel.
-    pub(crate) fn ingest(&mut self, packet: &[u8], now: Instant) {
+    pub(crate) fn ingest(&mut self, packet: &mut [u8], now: Instant) {
         let Some(segment) = Segment::parse(packet) else {
             return;
         };
@@ -253,39 +253,7 @@ impl Stack {
                 }
             }
         }
-        let Self {
-            interface,
-            outgoing,
-            mtu_bytes,
-            connections,
-            ..
-        } = self;
-        let mut feed = |sockets: &mut SocketSet<'_>| {
-            let mut link = Link {
-                incoming: Some(packet),
-                outgoing,
-                mtu_bytes: *mtu_bytes,
-            };
-            interface.poll_ingress_single(now, &mut link, sockets)
-        };
-        match id.and_then(|id| connections.get_mut(&id)) {
-            Some(connection) => {
-                connection.unanswered += 1;
-                connection.run(Cause::Segment, &mut feed);
-                if connection
-                    .recovery
-                    .is_news_of_loss(&segment, *mtu_bytes - HEADERS_BYTES)
-                {
-                    for _ in 0..DUPLICATE_ACKS {
-                        connection.run(Cause::Segment, &mut feed);
-                    }
-                }
-            }
-            // Nobody's: smoltcp answers with a reset.
-            None => {
-                feed(&mut SocketSet::new(Vec::new()));
-            }
-        }
+        self.feed(id, &segment, packet, now);
         let Some(id) = id else {
             return;
         };
@@ -294,6 +262,47 @@ impl Stack {
             true => self.serve(id, now),
             false => self.enqueue(id),
         }
+    }
+
+    /// Gives a packet to its connection; nobody's is answered with a reset.
+    fn feed(&mut self, id: Option<Id>, segment: &Segment, packet: &mut [u8], now: Instant) {
+        let Self {
+            interface,
+            outgoing,
+            mtu_bytes,
+            connections,
+            ..
+        } = self;
+        let mut connection = id.and_then(|id| connections.get_mut(&id));
+        if let Some(connection) = &mut connection {
+            let queued = connection.socket().send_queue();
+            let header = &segment.header;
+            if !connection.numbers.on_received(header, packet, queued) {
+                return;
+            }
+        }
+        let sent_before = outgoing.len();
+        let mut feed = |sockets: &mut SocketSet<'_>| {
+            let mut link = Link {
+                incoming: Some(packet),
+                outgoing,
+                mtu_bytes: *mtu_bytes,
+            };
+            interface.poll_ingress_single(now, &mut link, sockets)
+        };
+        let Some(connection) = connection else {
+            feed(&mut SocketSet::new(Vec::new()));
+            return;
+        };
+        connection.unanswered += 1;
+        connection.run(Cause::Segment, &mut feed);
+        let mss = *mtu_bytes - HEADERS_BYTES;
+        if connection.recovery.is_news_of_loss(segment, mss) {
+            for _ in 0..DUPLICATE_ACKS {
+                connection.run(Cause::Segment, &mut feed);
+            }
+        }
+        connection.on_sent(outgoing, sent_before);
     }
 
     /// A connection that listens for the packet at hand only.
@@ -398,6 +407,7 @@ impl Stack {
         };
         connection.unanswered = 0;
         connection.check_unowned(now);
+        let sent_before = outgoing.len();
         let mut link = Link {
             incoming: None,
             outgoing,
@@ -415,6 +425,7 @@ impl Stack {
             true
         };
         let more = connection.run(Cause::Time, egress).unwrap_or(false);
+        connection.on_sent(outgoing, sent_before);
         if let Some(at) = connection.deadline.take() {
             self.deadlines.remove(&(at, id));
         }

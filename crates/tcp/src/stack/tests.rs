@@ -3,10 +3,15 @@
 use super::*;
 use std::task::Waker;
 
+mod faults;
+
 const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 const DELAY: Duration = Duration::from_millis(10);
 const MTU_BYTES: usize = 1_420;
+
+/// What becomes of a packet: who sends it, its number, and the packet.
+type Fate = dyn FnMut(usize, u64, &[u8]) -> Vec<Duration>;
 
 /// The two, and the packets on their way: when, to whom, and what.
 struct Network {
@@ -14,24 +19,38 @@ struct Network {
     flying: BTreeSet<(Instant, u64, usize, Vec<u8>)>,
     sent: u64,
     now: Instant,
-    /// Whether the packet with this number from A is lost.
-    loses: fn(u64, &[u8]) -> bool,
+    /// How long each copy takes of the packet with this number from one of the two; none if lost.
+    fate: Box<Fate>,
 }
 
 impl Network {
+    /// One that loses packets of A's.
     fn new(loses: fn(u64, &[u8]) -> bool) -> Self {
+        Self::with_fate(move |from, number, packet| match from {
+            0 if loses(number, packet) => Vec::new(),
+            _ => vec![DELAY],
+        })
+    }
+
+    fn with_fate(fate: impl FnMut(usize, u64, &[u8]) -> Vec<Duration> + 'static) -> Self {
         let stack = |seed| Stack::new(TcpConfig::default(), MTU_BYTES, seed);
         Self {
             stacks: [stack(1), stack(2)],
             flying: BTreeSet::new(),
             sent: 0,
             now: Instant::from_secs(1),
-            loses,
+            fate: Box::new(fate),
         }
     }
 
     /// Lets both have their turn, then goes on to what happens next.
     fn step(&mut self) {
+        let next = self.turn();
+        self.go_on(next);
+    }
+
+    /// Lets both have their turn; gives when the next is.
+    fn turn(&mut self) -> Instant {
         let mut next = self.now + Duration::from_secs(3_600);
         for from in 0..2 {
             let pause = self.stacks[from].turn(self.now);
@@ -39,20 +58,24 @@ impl Network {
             let outgoing = std::mem::take(&mut self.stacks[from].outgoing);
             for packet in outgoing.iter_from(0) {
                 self.sent += 1;
-                if from == 0 && (self.loses)(self.sent, packet) {
-                    continue;
+                for takes in (self.fate)(from, self.sent, packet) {
+                    let at = self.now + takes;
+                    let copy = packet.to_vec();
+                    self.flying.insert((at, self.sent, 1 - from, copy));
                 }
-                let at = self.now + DELAY;
-                self.flying
-                    .insert((at, self.sent, 1 - from, packet.to_vec()));
             }
         }
-        if let Some((at, ..)) = self.flying.first() {
-            next = next.min(*at);
+        match self.flying.first() {
+            Some((at, ..)) => next.min(*at),
+            None => next,
         }
+    }
+
+    /// Has it be this time, and what has come by then arrive.
+    fn go_on(&mut self, next: Instant) {
         self.now = next;
-        while let Some((_, _, to, packet)) = self.flying.pop_first_if(|(at, ..)| *at <= next) {
-            self.stacks[to].ingest(&packet, next);
+        while let Some((_, _, to, mut packet)) = self.flying.pop_first_if(|(at, ..)| *at <= next) {
+            self.stacks[to].ingest(&mut packet, next);
         }
     }
 
@@ -63,12 +86,13 @@ impl Network {
         let begun = self.stacks[0].connect(A, SocketAddr::new(B, port));
         let ours = begun.expect("there is room");
         loop {
-            self.step();
+            let next = self.turn();
             let theirs = self.stacks[1].poll_accept(port, &mut cx);
             if let Poll::Ready(Some(theirs)) = theirs {
                 assert!(self.stacks[0].poll_connected(ours, &mut cx).is_ready());
                 return [ours, theirs];
             }
+            self.go_on(next);
         }
     }
 
@@ -139,7 +163,7 @@ fn handshakes_that_nobody_ends_are_bounded_and_forgotten() {
     network.stacks[0].turn(network.now);
     let outgoing = std::mem::take(&mut network.stacks[0].outgoing);
     for packet in outgoing.iter_from(0) {
-        network.stacks[1].ingest(packet, network.now);
+        network.stacks[1].ingest(&mut packet.to_vec(), network.now);
     }
     assert_eq!(network.stacks[1].len(), BACKLOG_MAX);
     for seconds in 0..60 {
@@ -164,6 +188,36 @@ fn a_peer_that_never_closes_its_side_is_given_up_after_a_minute() {
         took >= Duration::from_secs(60) && took < Duration::from_secs(62),
         "{took}"
     );
+}
+
+#[test]
+fn a_lost_fin_is_repeated_whatever_is_acknowledged_twice() {
+    let mut network = Network::new(|_, _| false);
+    let [_, theirs] = network.connect();
+    let stack = &mut network.stacks[1];
+    let flow = stack.held(theirs).flow;
+    let sent = |stack: &mut Stack, now| {
+        stack.turn(now);
+        let outgoing = std::mem::take(&mut stack.outgoing);
+        let packets = outgoing.iter_from(0).map(<[u8]>::to_vec);
+        packets.filter(|packet| packet[33] & 1 != 0).last()
+    };
+    stack.held(theirs).socket().close();
+    stack.enqueue(theirs);
+    let fin = sent(stack, network.now).expect("a FIN");
+    let number = |at: usize| {
+        fin[at..]
+            .first_chunk()
+            .map_or(0, |b| u32::from_be_bytes(*b))
+    };
+    let ports = (flow.remote.port(), flow.local.port());
+    for _ in 0..5 {
+        let mut again = forge(ports, (number(28), number(24)), 16, 1_000, &[]);
+        stack.ingest(&mut again, network.now);
+        assert_eq!(sent(stack, network.now), None);
+    }
+    let later = network.now + Duration::from_millis(1_500);
+    assert!(sent(stack, later).is_some(), "the timer still runs");
 }
 
 /// A segment from A to B with right checksums, whatever it says.
@@ -234,8 +288,8 @@ proptest::proptest! {
         let said = network.stacks[0].outgoing.iter_from(0).last().expect("data").to_vec();
         let number = |at: usize| said[at..].first_chunk().map_or(0, |b| u32::from_be_bytes(*b));
         let (seq, ack) = (number(24), number(28));
-        let forged = forge(ports, (seq, ack), 16, 1_000, b"\x01\x01\x01\x01abc");
-        network.stacks[1].ingest(&forged, network.now);
+        let mut forged = forge(ports, (seq, ack), 16, 1_000, b"\x01\x01\x01\x01abc");
+        network.stacks[1].ingest(&mut forged, network.now);
         let mut buffer = [0; 10];
         let read = network.stacks[1].held(ends[1]).socket().recv_slice(&mut buffer);
         proptest::prop_assert_eq!((read, &buffer[..3]), (Ok(3), &b"abc"[..]), "it takes them");
@@ -244,7 +298,8 @@ proptest::proptest! {
             // Most without SYN and RST, which end it.
             let flags = if window % 8 == 0 { flags } else { flags & !6 | 16 };
             let stack = &mut network.stacks[1];
-            stack.ingest(&forge(ports, numbers, flags, window, &rest), network.now);
+            let mut forged = forge(ports, numbers, flags, window, &rest);
+            stack.ingest(&mut forged, network.now);
             if answers {
                 let socket = stack.held(ends[1]).socket();
                 let _ = socket.recv_slice(&mut [0; 50]);
@@ -289,7 +344,7 @@ proptest::proptest! {
         {
             *byte = value;
         }
-        stack.ingest(&packet, Instant::from_secs(1));
+        stack.ingest(&mut packet, Instant::from_secs(1));
         proptest::prop_assert!(stack.outgoing.len() <= 1);
         proptest::prop_assert_eq!(stack.len(), 0);
     }

@@ -1,0 +1,180 @@
+//! Sequence numbers where smoltcp errs, put right on their way to it and from it.
+//!
+//! Both ends of a connection are repaired by one that does this. Three things, and each leaves a
+//! connection silent for a minute or for good:
+//!
+//! - After a timeout smoltcp stamps its pure ACKs with the number that it repeats from. The peer has
+//!   that already and discards the ACK as outside its window (RFC 9293, 3.10.7.4); where both ends
+//!   repeat, neither ever hears the other. They get SND.NXT as it was before the timeout.
+//! - It discards a segment with data because its ACK was overtaken, where only the ACK is to be
+//!   ignored. The segment gets the newest ACK.
+//! - The third duplicate ACK stops the timer that repeats a FIN, and repeats nothing. While only a
+//!   FIN is on its way, duplicates are kept from it.
+//!
+//! It owns what is known of the numbers that were sent and acknowledged.
+
+use crate::segment::{ACK, FIN, Header, RST, SYN, Segment, is_after};
+
+/// What was sent and acknowledged.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    /// The number after the last that was ever sent.
+    sent: Option<u32>,
+    /// The newest number acknowledged.
+    acked: Option<u32>,
+    /// The number after our FIN.
+    fin: Option<u32>,
+    /// The peer has no room: a single byte only asks for some.
+    window_closed: bool,
+}
+
+impl Numbers {
+    /// Takes note of a packet of ours.
+    pub(crate) fn on_sent(&mut self, packet: &mut [u8]) {
+        let Some(Segment { header, .. }) = Segment::parse(packet) else {
+            return;
+        };
+        let takes = header.takes();
+        if header.flags & RST != 0 || (header.payload_bytes == 1 && self.window_closed) {
+            return;
+        }
+        if takes == 0 {
+            if let Some(sent) = self.sent.filter(|sent| is_after(*sent, header.seq)) {
+                header.set_seq(packet, sent);
+            }
+            return;
+        }
+        let end = header.seq.wrapping_add(takes);
+        if self.sent.is_none_or(|sent| is_after(end, sent)) {
+            self.sent = Some(end);
+        }
+        if header.flags & SYN != 0 {
+            self.acked.get_or_insert(header.seq);
+        }
+        if header.flags & FIN != 0 {
+            self.fin = Some(end);
+        }
+    }
+
+    /// Takes note of a packet of the peer's; gives whether it is for smoltcp. `queued_bytes` is
+    /// what smoltcp holds to send or to repeat.
+    pub(crate) fn on_received(
+        &mut self,
+        header: &Header,
+        packet: &mut [u8],
+        queued_bytes: usize,
+    ) -> bool {
+        let (Some(sent), Some(acked)) = (self.sent, self.acked) else {
+            return true;
+        };
+        if header.flags & (ACK | RST) != ACK {
+            return true;
+        }
+        self.window_closed = header.window == 0;
+        if is_after(header.ack, acked) {
+            if !is_after(header.ack, sent) {
+                self.acked = Some(header.ack);
+            }
+            return true;
+        }
+        if header.flags & SYN != 0 {
+            return true;
+        }
+        if header.ack != acked && header.takes() > 0 {
+            header.set_ack(packet, acked);
+            return true;
+        }
+        let only_fin = queued_bytes == 0 && self.fin == Some(acked.wrapping_add(1));
+        header.takes() > 0 || (header.ack == acked && !only_fin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A segment without options and with a right checksum.
+    fn packet(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; 60];
+        packet[0] = 0x60;
+        packet[5] = 20 + payload.len() as u8;
+        packet[6] = crate::segment::PROTOCOL_TCP;
+        packet[44..48].copy_from_slice(&seq.to_be_bytes());
+        packet[48..52].copy_from_slice(&ack.to_be_bytes());
+        packet[52..56].copy_from_slice(&[5 << 4, flags, 4, 0]);
+        packet.extend(payload);
+        let sum = !sum(&packet);
+        packet[56..58].copy_from_slice(&sum.to_be_bytes());
+        packet
+    }
+
+    /// The sum over the segment alone, which is 0xFFFF where the checksum is right.
+    fn sum(packet: &[u8]) -> u16 {
+        let words = packet[40..].chunks(2);
+        let words =
+            words.map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |b| (*b).into()));
+        let sum: u32 = words.sum();
+        (sum % 0xFFFF) as u16
+    }
+
+    fn header(packet: &[u8]) -> Header {
+        Segment::parse(packet).expect("a segment").header
+    }
+
+    /// A connection that has sent three bytes up to 104, all acknowledged up to 101.
+    fn numbers() -> Numbers {
+        let mut numbers = Numbers::default();
+        numbers.on_sent(&mut packet(SYN, 100, 0, b""));
+        let mut answer = packet(SYN | ACK, 700, 101, b"");
+        assert!(numbers.on_received(&header(&answer.clone()), &mut answer, 0));
+        numbers.on_sent(&mut packet(ACK, 101, 701, b"abc"));
+        numbers
+    }
+
+    #[test]
+    fn a_pure_ack_has_the_number_after_all_that_was_sent() {
+        let mut numbers = numbers();
+        for (seq, expected) in [(101, 104), (104, 104)] {
+            let mut ack = packet(ACK, seq, 701, b"");
+            numbers.on_sent(&mut ack);
+            assert_eq!(ack, packet(ACK, expected, 701, b""), "the checksum follows");
+        }
+        let repeated = packet(ACK, 101, 701, b"ab");
+        let mut sent = repeated.clone();
+        numbers.on_sent(&mut sent);
+        assert_eq!(sent, repeated, "data keeps its place");
+    }
+
+    #[test]
+    fn data_with_an_overtaken_ack_gets_the_newest() {
+        let mut numbers = numbers();
+        let mut hear = |flags: u8, ack: u32, payload: &[u8]| {
+            let mut heard = packet(flags, 701, ack, payload);
+            let wanted = numbers.on_received(&header(&heard.clone()), &mut heard, 3);
+            (wanted, header(&heard).ack, sum(&heard))
+        };
+        assert_eq!(hear(ACK, 103, b""), (true, 103, 0));
+        assert_eq!(hear(ACK, 102, b"xy"), (true, 103, 0));
+        assert_eq!(hear(ACK | FIN, 102, b""), (true, 103, 0));
+        assert!(!hear(ACK, 102, b"").0, "it says nothing");
+        assert_eq!(hear(RST | ACK, 102, b""), (true, 102, 0));
+        assert_eq!(hear(ACK, 900, b""), (true, 900, 0), "never sent");
+        assert_eq!(
+            hear(ACK, 102, b"xy"),
+            (true, 103, 0),
+            "that counts for nothing"
+        );
+    }
+
+    #[test]
+    fn a_byte_that_asks_for_room_is_not_counted_as_sent() {
+        let mut numbers = numbers();
+        let mut full = packet(ACK, 701, 104, b"");
+        full[54..56].copy_from_slice(&[0, 0]);
+        assert!(numbers.on_received(&header(&full.clone()), &mut full, 1));
+        numbers.on_sent(&mut packet(ACK, 104, 701, b"d"));
+        let mut ack = packet(ACK, 104, 701, b"");
+        numbers.on_sent(&mut ack);
+        assert_eq!(header(&ack).seq, 104);
+    }
+}
