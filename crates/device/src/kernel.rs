@@ -19,6 +19,7 @@ const SIOCGIFFLAGS: Opcode = libc::SIOCGIFFLAGS as Opcode;
 const SIOCSIFFLAGS: Opcode = libc::SIOCSIFFLAGS as Opcode;
 const SIOCGIFMTU: Opcode = libc::SIOCGIFMTU as Opcode;
 const SIOCSIFMTU: Opcode = libc::SIOCSIFMTU as Opcode;
+const SIOCSIFTXQLEN: Opcode = libc::SIOCSIFTXQLEN as Opcode;
 
 /// A name as the kernel has it, zeros behind it.
 pub(crate) type Name = [u8; libc::IFNAMSIZ];
@@ -104,6 +105,13 @@ pub(crate) fn set_mtu(socket: impl AsFd, name: Name, bytes: c_int) -> Result<(),
     let mut request = Request::new(name, &bytes.to_ne_bytes());
     // SAFETY: SIOCSIFMTU reads one `struct ifreq`, at most 40 bytes.
     unsafe { ioctl(socket, Updater::<SIOCSIFMTU, Request>::new(&mut request)) }
+}
+
+/// `SIOCSIFTXQLEN`.
+pub(crate) fn set_queue_len(socket: impl AsFd, name: Name, packets: c_int) -> Result<(), Errno> {
+    let mut request = Request::new(name, &packets.to_ne_bytes());
+    // SAFETY: SIOCSIFTXQLEN reads one `struct ifreq`, at most 40 bytes.
+    unsafe { ioctl(socket, Updater::<SIOCSIFTXQLEN, Request>::new(&mut request)) }
 }
 
 /// `SIOCGIFFLAGS`.

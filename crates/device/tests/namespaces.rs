@@ -71,9 +71,12 @@ impl Host {
     }
 
     fn device(&self, runtime: &Runtime) -> Tun {
-        self.device_by(runtime, || {
+        let tun = self.device_by(runtime, || {
             Tun::create(Some("wm0")).expect("root and /dev/net/tun")
-        })
+        });
+        let shown = self.ip(&["link", "show", "wm0"]);
+        assert!(shown.contains("qlen 1000"), "{shown}");
+        tun
     }
 
     fn device_by(&self, runtime: &Runtime, make: impl FnOnce() -> Tun + Send) -> Tun {

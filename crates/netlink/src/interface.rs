@@ -93,14 +93,15 @@ pub fn set_alias(index: u32, alias: &str) -> io::Result<()> {
     change(SETLINK, 0, &[ifinfo(index, 0), text(IFLA_IFALIAS, alias)])
 }
 
-/// Sets the MTU.
+/// Sets the MTU, and how many packets the queue of an interface may hold.
 ///
 /// # Errors
 ///
 /// The kernel's.
-pub fn set_mtu(index: u32, mtu_bytes: u32) -> io::Result<()> {
+pub fn set_limits(index: u32, mtu_bytes: u32, queue_packets: u32) -> io::Result<()> {
     let mtu = attribute(IFLA_MTU, &mtu_bytes.to_ne_bytes());
-    change(SETLINK, 0, &[ifinfo(index, 0), mtu])
+    let queue = attribute(IFLA_TXQLEN, &queue_packets.to_ne_bytes());
+    change(SETLINK, 0, &[ifinfo(index, 0), mtu, queue])
 }
 
 /// Sets the interface up.
@@ -192,6 +193,7 @@ const IFADDR_BYTES: usize = 8;
 const RTMSG_BYTES: usize = 12;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_TXQLEN: u16 = 13;
 const IFLA_IFALIAS: u16 = 20;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;

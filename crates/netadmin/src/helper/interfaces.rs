@@ -111,7 +111,7 @@ impl Interfaces {
             wireguard::set(index, &settings.private_key, settings.listen_port)
                 .map_err(at("set key and port"))?;
         }
-        interface::set_mtu(index, wanted.mtu_bytes.into()).map_err(at("set the MTU"))?;
+        interface::set_limits(index, wanted.mtu_bytes.into(), 1000).map_err(at("set its MTU"))?;
         for own in &wanted.addresses {
             interface::add_address(index, own.address, own.bits).map_err(at("add an address"))?;
         }

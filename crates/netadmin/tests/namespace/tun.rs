@@ -13,6 +13,7 @@ fn interface_is_as_asked_for_and_goes_with_the_connection() {
     let link = host.ip(&["-d", "link", "show", "wm0"]);
     for part in [
         "mtu 1420",
+        "qlen 1000",
         "UP",
         "tun type tun pi off vnet_hdr on persist off",
     ] {
