@@ -322,12 +322,23 @@ impl Machine {
             self.wanted |= !self.legacy;
             // It may have lost all it knew.
             self.peer_holds = [0; 32];
+            self.on_overtaken_fin(cx);
         } else if self.awaited_epoch() == Some(epoch) {
             self.on_switched(cx);
         } else if self.slot.is_some_and(|slot| slot.epoch == epoch) {
             self.on_session_again(cx);
         }
         self.advance(cx);
+    }
+
+    /// A session under the boot key behind DONE: our initiation was there before FIN. The next is
+    /// answered under the new key; once, since a peer that lost it would answer the same for ever.
+    fn on_overtaken_fin(&mut self, cx: &mut Context<'_>) {
+        let switches = matches!(self.exchange, Exchange::Switch(_)) && self.urgent;
+        if switches && self.both_tell_sessions() && self.switch_tries == 0 {
+            self.switch_tries = 1;
+            cx.out.push(Output::Handshake);
+        }
     }
 
     /// One more session under the key in the slot.

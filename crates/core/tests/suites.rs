@@ -5,6 +5,7 @@
 mod net;
 
 use net::Net;
+use std::time::Duration;
 use wiremesh_control::exchange::Role;
 use wiremesh_control::{Level, Policy, SignedRecord, Stage, SuiteId, WaitReason};
 use wiremesh_core::{Admission, ControlConfig, Event, NodeConfig};
@@ -72,6 +73,53 @@ fn the_first_response_takes_four_round_trips_from_a_and_five_from_b() {
         assert!(
             took <= round_trips * round_trip + 2,
             "{took} ms are more than {round_trips} round trips of {round_trip} ms"
+        );
+    }
+}
+
+/// How long a request takes from the first datagram on, over a network that was changed.
+fn first_request(from: usize, change: impl FnOnce(&mut Net)) -> Duration {
+    let mut net = pair([Policy::default(); 2]);
+    change(&mut net);
+    let began = net.now.instant;
+    net.send(from, 1 - from, b"request");
+    while net.payloads(1 - from).is_empty() {
+        net.run(1);
+    }
+    net.now.instant.saturating_since(began)
+}
+
+#[test]
+fn datagrams_that_overtake_each_other_delay_nothing_for_seconds() {
+    for seed in 1..300_u64 {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let took = first_request((seed % 2) as usize, |net| {
+            net.late = Box::new(move |_| {
+                // xorshift64
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                Duration::from_micros(state % 8_000)
+            });
+        });
+        assert!(took < Duration::from_millis(300), "seed {seed}: {took:?}");
+    }
+}
+
+#[test]
+fn an_upgrade_that_loses_its_handshake_is_repeated_within_a_second() {
+    for (from, lost) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+        let took = first_request(from, |net| {
+            // The first is of the session that carries the exchange.
+            let mut seen = 0;
+            net.lost = Box::new(move |sent| {
+                seen += u32::from(sent.kind() == lost);
+                sent.kind() == lost && seen == 2
+            });
+        });
+        assert!(
+            took < Duration::from_millis(1_300),
+            "message {lost} of {from}: {took:?}"
         );
     }
 }

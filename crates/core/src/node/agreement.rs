@@ -185,13 +185,14 @@ impl Shared {
     }
 
     /// Starts a handshake at once, unless one has begun right now: at FIN, and the answer is on
-    /// its way.
+    /// its way. Where it does not come, the next is due sooner than `REKEY_TIMEOUT`: the peer is
+    /// there.
     fn handshake_unless_begun(&mut self, now: Now, peer: &mut Peer) {
         let pending = peer.link.as_ref().and_then(|link| link.pending.as_ref());
-        let begun =
-            pending.is_some_and(|pending| now.instant.saturating_since(pending.sent_at) < JUST_NOW);
-        if !begun {
-            self.initiate_for_upgrade(now, peer);
+        let answer_due = pending.map(|pending| pending.sent_at + JUST_NOW);
+        match answer_due.filter(|at| now.instant < *at) {
+            Some(at) => peer.link().timers.deferred_initiation = Some(at),
+            None => self.initiate_for_upgrade(now, peer),
         }
     }
 

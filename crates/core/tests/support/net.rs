@@ -76,6 +76,7 @@ impl Host {
 }
 
 type Loss = Box<dyn FnMut(&Sent) -> bool>;
+type Delay = Box<dyn FnMut(&Sent) -> Duration>;
 
 /// The network.
 pub struct Net {
@@ -83,6 +84,8 @@ pub struct Net {
     pub hosts: Vec<Host>,
     pub log: Vec<Sent>,
     pub lost: Loss,
+    /// How much later than others a datagram arrives.
+    pub late: Delay,
     in_flight: BTreeMap<(Instant, u64), Sent>,
     serial: u64,
 }
@@ -111,6 +114,7 @@ impl Net {
             hosts: Vec::new(),
             log: Vec::new(),
             lost: Box::new(|_| false),
+            late: Box::new(|_| Duration::ZERO),
             in_flight: BTreeMap::new(),
             serial: 0,
         }
@@ -302,8 +306,8 @@ impl Net {
 
     fn fly(&mut self, sent: Sent) {
         self.serial += 1;
-        self.in_flight
-            .insert((self.now.instant + LATENCY, self.serial), sent);
+        let arrives = self.now.instant + LATENCY + (self.late)(&sent);
+        self.in_flight.insert((arrives, self.serial), sent);
     }
 
     /// Runs the network for so many milliseconds.
