@@ -193,7 +193,7 @@ def make_wireguard(hosts, end):
 
 NODE = """[node]
 key = "{key}"
-listen = ["10.99.0.{own}:{port}"]
+listen = ["0.0.0.0:{port}"]
 state-dir = "{state}"
 control-socket = "{control}"
 [[peer]]
@@ -243,7 +243,7 @@ def settings(hosts, end):
     os.chown(key, 65534, 65534)
     config = f"{folder}/node.toml"
     with open(config, "w") as file:
-        file.write(NODE.format(key=key, own=end + 1, other=2 - end, port=PORT, state=f"{folder}/state",
+        file.write(NODE.format(key=key, other=2 - end, port=PORT, state=f"{folder}/state",
                                control=f"{folder}/control", peer=hosts.keys[1 - end]))
     return ["--config", config]
 
