@@ -97,6 +97,7 @@ pub async fn from_config_with(
             allowed_ips: peer.allowed_ips.iter().map(|(net, _)| *net).collect(),
             persistent_keepalive: peer.keepalive,
             stock: peer.stock,
+            streams: false,
             minimum: peer.minimum,
             ..PeerConfig::new(peer.node_id)
         };

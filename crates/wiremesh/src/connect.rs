@@ -133,7 +133,10 @@ impl Node {
             return Err(ConnectError::OwnKey);
         }
         let peer = self.peer_status(&id).ok_or(ConnectError::NoEndpoint(id))?;
-        if peer.stock {
+        if !self
+            .tunnel()
+            .peek(|state, _| state.names.speaks_streams(&id))
+        {
             return Err(ConnectError::StockPeer(id));
         }
         if peer.endpoint.is_some() {

@@ -222,6 +222,7 @@ impl Node {
         let note = PeerNote {
             name: config.name,
             stock: config.stock,
+            streams: config.streams,
             hosts,
         };
         self.0.tunnel.with(|state, now| {

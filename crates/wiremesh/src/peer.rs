@@ -37,6 +37,10 @@ pub struct PeerConfig {
     pub persistent_keepalive: Option<Duration>,
     /// A stock WireGuard peer: it answers ping and UDP, speaks no streams, and stays at L1.
     pub stock: bool,
+    /// A peer that is named as stock speaks streams all the same: a node of ours, whose operator says
+    /// so of us. Nothing is agreed on then: the first response takes two round trips instead of
+    /// four, and has WireGuard's protection and no more.
+    pub streams: bool,
     /// The level that application data with this peer needs, when it is above the node's minimum.
     pub minimum: Option<Level>,
     /// Shown to the peer before it lets anything in, see [`crate::Admission::proof`]; at most
@@ -55,6 +59,7 @@ impl PeerConfig {
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
             stock: false,
+            streams: false,
             minimum: None,
             proof: None,
         }

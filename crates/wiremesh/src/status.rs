@@ -153,6 +153,7 @@ pub(crate) struct PeerNames(HashMap<NodeId, PeerNote>);
 pub(crate) struct PeerNote {
     pub(crate) name: Option<String>,
     pub(crate) stock: bool,
+    pub(crate) streams: bool,
     /// Endpoints that are to be looked up.
     pub(crate) hosts: Vec<Endpoint>,
 }
@@ -165,6 +166,12 @@ impl PeerNames {
     /// Whether the operator named it as stock WireGuard.
     pub(crate) fn is_stock(&self, node_id: &NodeId) -> bool {
         self.0.get(node_id).is_some_and(|note| note.stock)
+    }
+
+    /// Whether it can be asked for streams.
+    pub(crate) fn speaks_streams(&self, node_id: &NodeId) -> bool {
+        let note = self.0.get(node_id);
+        note.is_none_or(|note| !note.stock || note.streams)
     }
 
     pub(crate) fn of(&self, node_id: &NodeId) -> PeerNote {

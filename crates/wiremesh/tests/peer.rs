@@ -290,6 +290,28 @@ async fn what_cannot_be_connected_to_is_said_at_once() {
 }
 
 #[tokio::test]
+async fn nodes_that_name_each_other_plain_have_streams_at_once() {
+    in_time(async {
+        let (node, other) = (plain_node().await, echo_node().await);
+        for (own, peer) in [(&node, &other), (&other, &node)] {
+            let config = PeerConfig {
+                endpoints: peer.ticket().endpoints.clone(),
+                stock: true,
+                streams: true,
+                ..PeerConfig::new(peer.id())
+            };
+            own.add_peer(config).expect("a new peer");
+        }
+        let connection = node.connect(other.id(), ECHO).await.expect("connects");
+        exchange(&connection, pattern(10_000, 1)).await;
+        let status = node.peer(other.id()).expect("there").status();
+        assert_eq!(status.expect("there").level, Some(Level::Classical));
+        assert_eq!(node.status().handshakes, 1, "nothing was agreed on");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stock_peer_speaks_no_streams() {
     in_time(async {
         let (node, stock) = (plain_node().await, plain_node().await);
