@@ -6,6 +6,7 @@
 use crate::TcpConfig;
 use crate::link::Outgoing;
 use crate::numbers::Numbers;
+use crate::probe::Bare;
 use crate::recovery::Recovery;
 use crate::segment::Flow;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
@@ -126,10 +127,34 @@ impl Connection {
     }
 
     /// Takes note of what it sent: the packets from the one with this number on.
-    pub(crate) fn on_sent(&mut self, outgoing: &mut Outgoing, from: usize) {
+    pub(crate) fn on_sent(&mut self, outgoing: &mut Outgoing, from: usize, now: Instant) {
         for n in from..outgoing.len() {
-            self.numbers.on_sent(outgoing.packet_mut(n));
+            self.numbers.on_sent(outgoing.packet_mut(n), now);
         }
+    }
+
+    /// Our FIN once more, if it is all that the peer lacks.
+    pub(crate) fn bare_fin(&mut self) -> Option<Bare> {
+        let queued = self.socket().send_queue();
+        self.numbers.bare_fin(queued)
+    }
+
+    /// Has smoltcp repeat what the peer lacks first, by way of `feed`; gives a packet to send where
+    /// that is a FIN, which smoltcp does not repeat for duplicate ACKs.
+    pub(crate) fn repeat_end(
+        &mut self,
+        feed: &mut impl FnMut(&mut Self, &[u8]),
+    ) -> Option<Vec<u8>> {
+        for ack in self.numbers.duplicates()? {
+            if self.state() == State::Closed {
+                break;
+            }
+            if let Some(fin) = self.bare_fin() {
+                return Some(fin.packet(&self.flow));
+            }
+            feed(self, &ack.packet(&self.flow.reversed()));
+        }
+        None
     }
 
     /// Ends it with a reset.
@@ -162,7 +187,9 @@ impl Connection {
         let linger = self
             .linger_until
             .filter(|_| self.state() == State::FinWait2);
-        at.ok().flatten().into_iter().chain(linger).min()
+        let probe = self.numbers.probe.due();
+        let at = at.ok().flatten().into_iter();
+        at.chain(linger).chain(probe).min()
     }
 
     /// Whether nothing more is to come of it and nobody wants to know.

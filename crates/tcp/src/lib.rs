@@ -20,6 +20,7 @@ mod driver;
 mod link;
 mod listener;
 mod numbers;
+mod probe;
 mod recovery;
 mod segment;
 mod stack;

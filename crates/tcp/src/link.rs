@@ -35,6 +35,11 @@ impl Outgoing {
         (skip..self.ends.len()).map(|n| &self.bytes[self.place(n)])
     }
 
+    pub(crate) fn push(&mut self, packet: &[u8]) {
+        self.bytes.extend_from_slice(packet);
+        self.ends.push(self.bytes.len());
+    }
+
     /// One packet, counted from 0.
     pub(crate) fn packet_mut(&mut self, n: usize) -> &mut [u8] {
         let place = self.place(n);

@@ -13,7 +13,14 @@
 //!
 //! It owns what is known of the numbers that were sent and acknowledged.
 
+use crate::probe::{Bare, Probe};
+use crate::recovery::DUPLICATE_ACKS;
 use crate::segment::{ACK, FIN, Header, RST, SYN, Segment, is_after};
+use smoltcp::time::Instant;
+use smoltcp::wire::TcpControl;
+
+/// Room at a peer of which only a SYN was seen.
+const WINDOW_UNSCALED_MAX: u16 = 1_024;
 
 /// What was sent and acknowledged.
 #[derive(Debug, Default)]
@@ -24,18 +31,24 @@ pub(crate) struct Numbers {
     acked: Option<u32>,
     /// The number after our FIN.
     fin: Option<u32>,
-    /// The peer has no room: a single byte only asks for some.
-    window_closed: bool,
+    /// What we acknowledged last, and the room that we told with it.
+    told: (u32, u16),
+    /// The peer's room, as it was last told; with none, a single byte only asks for some.
+    window: u16,
+    pub(crate) probe: Probe,
 }
 
 impl Numbers {
     /// Takes note of a packet of ours.
-    pub(crate) fn on_sent(&mut self, packet: &mut [u8]) {
+    pub(crate) fn on_sent(&mut self, packet: &mut [u8], now: Instant) {
         let Some(Segment { header, .. }) = Segment::parse(packet) else {
             return;
         };
         let takes = header.takes();
-        if header.flags & RST != 0 || (header.payload_bytes == 1 && self.window_closed) {
+        if header.flags & ACK != 0 {
+            self.told = (header.ack, header.window);
+        }
+        if header.flags & RST != 0 || (header.payload_bytes == 1 && self.window == 0) {
             return;
         }
         if takes == 0 {
@@ -45,9 +58,11 @@ impl Numbers {
             return;
         }
         let end = header.seq.wrapping_add(takes);
-        if self.sent.is_none_or(|sent| is_after(end, sent)) {
+        let new = self.sent.is_none_or(|sent| is_after(end, sent));
+        if new {
             self.sent = Some(end);
         }
+        self.probe.on_sent(end, new, now);
         if header.flags & SYN != 0 {
             self.acked.get_or_insert(header.seq);
         }
@@ -63,6 +78,7 @@ impl Numbers {
         header: &Header,
         packet: &mut [u8],
         queued_bytes: usize,
+        now: Instant,
     ) -> bool {
         let (Some(sent), Some(acked)) = (self.sent, self.acked) else {
             return true;
@@ -70,10 +86,15 @@ impl Numbers {
         if header.flags & (ACK | RST) != ACK {
             return true;
         }
-        self.window_closed = header.window == 0;
+        // That of a SYN is not scaled: take less until another comes.
+        self.window = match header.flags & SYN {
+            0 => header.window,
+            _ => header.window.min(WINDOW_UNSCALED_MAX),
+        };
         if is_after(header.ack, acked) {
             if !is_after(header.ack, sent) {
                 self.acked = Some(header.ack);
+                self.probe.on_acked(header.ack, header.ack == sent, now);
             }
             return true;
         }
@@ -84,14 +105,47 @@ impl Numbers {
             header.set_ack(packet, acked);
             return true;
         }
-        let only_fin = queued_bytes == 0 && self.fin == Some(acked.wrapping_add(1));
-        header.takes() > 0 || (header.ack == acked && !only_fin)
+        header.takes() > 0 || (header.ack == acked && !self.is_only_fin_out(queued_bytes))
+    }
+
+    /// Whether all that the peer lacks is our FIN.
+    fn is_only_fin_out(&self, queued_bytes: usize) -> bool {
+        let next = self.acked.map(|acked| acked.wrapping_add(1));
+        queued_bytes == 0 && self.fin.is_some() && self.fin == next
+    }
+
+    /// Our FIN once more, if it is all that the peer lacks.
+    pub(crate) fn bare_fin(&self, queued_bytes: usize) -> Option<Bare> {
+        let (ack, window) = self.told;
+        let seq = self.acked.filter(|_| self.is_only_fin_out(queued_bytes))?;
+        Some(Bare {
+            control: TcpControl::Fin,
+            seq,
+            ack,
+            window,
+        })
+    }
+
+    /// ACKs as if they came from the peer, after which smoltcp repeats what the peer lacks first.
+    pub(crate) fn duplicates(&self) -> Option<[Bare; DUPLICATE_ACKS + 2]> {
+        let acked = self.acked.filter(|_| self.window != 0)?;
+        let mut acks = [Bare {
+            control: TcpControl::None,
+            seq: self.told.0,
+            ack: acked,
+            window: self.window,
+        }; _];
+        // A change of the window, and one back, begin the count of duplicates anew.
+        acks[0].window ^= 1;
+        Some(acks)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Instant = Instant::ZERO;
 
     /// A segment without options and with a right checksum.
     fn packet(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
@@ -124,10 +178,10 @@ mod tests {
     /// A connection that has sent three bytes up to 104, all acknowledged up to 101.
     fn numbers() -> Numbers {
         let mut numbers = Numbers::default();
-        numbers.on_sent(&mut packet(SYN, 100, 0, b""));
+        numbers.on_sent(&mut packet(SYN, 100, 0, b""), NOW);
         let mut answer = packet(SYN | ACK, 700, 101, b"");
-        assert!(numbers.on_received(&header(&answer.clone()), &mut answer, 0));
-        numbers.on_sent(&mut packet(ACK, 101, 701, b"abc"));
+        assert!(numbers.on_received(&header(&answer.clone()), &mut answer, 0, NOW));
+        numbers.on_sent(&mut packet(ACK, 101, 701, b"abc"), NOW);
         numbers
     }
 
@@ -136,12 +190,12 @@ mod tests {
         let mut numbers = numbers();
         for (seq, expected) in [(101, 104), (104, 104)] {
             let mut ack = packet(ACK, seq, 701, b"");
-            numbers.on_sent(&mut ack);
+            numbers.on_sent(&mut ack, NOW);
             assert_eq!(ack, packet(ACK, expected, 701, b""), "the checksum follows");
         }
         let repeated = packet(ACK, 101, 701, b"ab");
         let mut sent = repeated.clone();
-        numbers.on_sent(&mut sent);
+        numbers.on_sent(&mut sent, NOW);
         assert_eq!(sent, repeated, "data keeps its place");
     }
 
@@ -150,7 +204,7 @@ mod tests {
         let mut numbers = numbers();
         let mut hear = |flags: u8, ack: u32, payload: &[u8]| {
             let mut heard = packet(flags, 701, ack, payload);
-            let wanted = numbers.on_received(&header(&heard.clone()), &mut heard, 3);
+            let wanted = numbers.on_received(&header(&heard.clone()), &mut heard, 3, NOW);
             (wanted, header(&heard).ack, sum(&heard))
         };
         assert_eq!(hear(ACK, 103, b""), (true, 103, 0));
@@ -171,10 +225,10 @@ mod tests {
         let mut numbers = numbers();
         let mut full = packet(ACK, 701, 104, b"");
         full[54..56].copy_from_slice(&[0, 0]);
-        assert!(numbers.on_received(&header(&full.clone()), &mut full, 1));
-        numbers.on_sent(&mut packet(ACK, 104, 701, b"d"));
+        assert!(numbers.on_received(&header(&full.clone()), &mut full, 1, NOW));
+        numbers.on_sent(&mut packet(ACK, 104, 701, b"d"), NOW);
         let mut ack = packet(ACK, 104, 701, b"");
-        numbers.on_sent(&mut ack);
+        numbers.on_sent(&mut ack, NOW);
         assert_eq!(header(&ack).seq, 104);
     }
 }

@@ -24,6 +24,16 @@ pub(crate) struct Flow {
     pub(crate) remote: SocketAddr,
 }
 
+impl Flow {
+    /// The same, seen from the other end.
+    pub(crate) fn reversed(self) -> Self {
+        Self {
+            local: self.remote,
+            remote: self.local,
+        }
+    }
+}
+
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} - {}", self.local, self.remote)

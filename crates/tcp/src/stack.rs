@@ -277,7 +277,7 @@ impl Stack {
         if let Some(connection) = &mut connection {
             let queued = connection.socket().send_queue();
             let header = &segment.header;
-            if !connection.numbers.on_received(header, packet, queued) {
+            if !connection.numbers.on_received(header, packet, queued, now) {
                 return;
             }
         }
@@ -299,10 +299,12 @@ impl Stack {
         let mss = *mtu_bytes - HEADERS_BYTES;
         if connection.recovery.is_news_of_loss(segment, mss) {
             for _ in 0..DUPLICATE_ACKS {
-                connection.run(Cause::Segment, &mut feed);
+                if connection.bare_fin().is_none() {
+                    connection.run(Cause::Segment, &mut feed);
+                }
             }
         }
-        connection.on_sent(outgoing, sent_before);
+        connection.on_sent(outgoing, sent_before, now);
     }
 
     /// A connection that listens for the packet at hand only.
@@ -408,6 +410,21 @@ impl Stack {
         connection.unanswered = 0;
         connection.check_unowned(now);
         let sent_before = outgoing.len();
+        if connection.numbers.probe.take_due(now) {
+            let mut feed = |connection: &mut Connection, packet: &[u8]| {
+                let mut link = Link {
+                    incoming: Some(packet),
+                    outgoing,
+                    mtu_bytes: *mtu_bytes,
+                };
+                connection.run(Cause::Segment, |sockets| {
+                    interface.poll_ingress_single(now, &mut link, sockets)
+                });
+            };
+            if let Some(fin) = connection.repeat_end(&mut feed) {
+                outgoing.push(&fin);
+            }
+        }
         let mut link = Link {
             incoming: None,
             outgoing,
@@ -425,7 +442,7 @@ impl Stack {
             true
         };
         let more = connection.run(Cause::Time, egress).unwrap_or(false);
-        connection.on_sent(outgoing, sent_before);
+        connection.on_sent(outgoing, sent_before, now);
         if let Some(at) = connection.deadline.take() {
             self.deadlines.remove(&(at, id));
         }
