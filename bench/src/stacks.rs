@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::load::{self, Metrics, Mode, Workload};
 
 mod iroh;
+mod quinn_plain;
 mod quinn_rustls;
 mod wiremesh;
 
@@ -38,6 +39,8 @@ pub enum Stack {
     Wiremesh,
     /// wiremesh with its session already up, so that only the QUIC connection is new.
     WiremeshWarm,
+    /// quinn without any security: the bound.
+    QuinnPlain,
     /// quinn with rustls on ring.
     QuinnRustlsRing,
     /// quinn with rustls on aws-lc-rs.
@@ -69,6 +72,7 @@ impl Stack {
     pub async fn serve(self, announce: impl FnOnce(String)) -> Result<()> {
         match self {
             Self::Wiremesh | Self::WiremeshWarm => wiremesh::serve(announce).await,
+            Self::QuinnPlain => quinn_plain::serve(announce).await,
             Self::QuinnRustlsRing => quinn_rustls::serve(quinn_rustls::ring(), announce).await,
             Self::QuinnRustlsAwsLcRs => {
                 quinn_rustls::serve(quinn_rustls::aws_lc_rs(), announce).await
@@ -87,6 +91,7 @@ impl Stack {
             Self::WiremeshWarm => {
                 load::run(wiremesh::WarmDialer::bind(target).await?, workload).await
             }
+            Self::QuinnPlain => load::run(quinn_plain::dialer(target)?, workload).await,
             Self::QuinnRustlsRing => {
                 load::run(
                     quinn_rustls::dialer(quinn_rustls::ring(), target)?,
