@@ -146,7 +146,11 @@ impl Connection {
         feed: &mut impl FnMut(&mut Self, &[u8]),
     ) -> Option<Vec<u8>> {
         for ack in self.numbers.duplicates()? {
-            if self.state() == State::Closed {
+            // A SYN is repeated by smoltcp alone.
+            if matches!(
+                self.state(),
+                State::SynSent | State::SynReceived | State::Closed
+            ) {
                 break;
             }
             if let Some(fin) = self.bare_fin() {

@@ -11,10 +11,11 @@ use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNu
 
 /// How long a receiver may keep an ACK back, at worst (RFC 8985, 7.2: WCDelAckT).
 const ACK_DELAY_MAX: Duration = Duration::from_millis(200);
-/// From here on smoltcp's own timeout is as good.
-const AFTER_MAX: Duration = Duration::from_millis(900);
+/// The time to the first probe while no round trip is known (RFC 8985, 7.2). smoltcp's may be half a
+/// minute then: that of a SYN which had to wait for the tunnel stays for what comes after it.
+const AFTER_UNKNOWN: Duration = Duration::from_secs(1);
 /// Probes until something new is acknowledged.
-const PROBES_MAX: u8 = 2;
+const PROBES_MAX: u8 = 4;
 
 /// The timer.
 #[derive(Debug, Default)]
@@ -52,9 +53,9 @@ impl Probe {
     }
 
     fn rearm(&mut self, now: Instant) {
-        let after = self.round_trip.map(|time| time * 2 + ACK_DELAY_MAX);
-        let after = after.filter(|after| self.sent < PROBES_MAX && *after < AFTER_MAX);
-        self.due = after.map(|after| now + after);
+        let known = self.round_trip.map(|time| time * 2 + ACK_DELAY_MAX);
+        let after = known.unwrap_or(AFTER_UNKNOWN) * (1 << self.sent);
+        self.due = (self.sent < PROBES_MAX).then_some(now + after);
     }
 
     pub(crate) fn due(&self) -> Option<Instant> {
@@ -119,31 +120,28 @@ mod tests {
     fn it_is_due_two_round_trips_and_a_late_ack_after_the_last_segment() {
         let mut probe = Probe::default();
         probe.on_sent(100, true, ms(0));
-        assert_eq!(probe.due(), None, "no round trip is known");
+        assert_eq!(probe.due(), Some(ms(1_000)), "no round trip is known");
         probe.on_acked(100, true, ms(10));
         assert_eq!(probe.due(), None, "nothing is on its way");
         probe.on_sent(200, true, ms(20));
-        assert_eq!(probe.due(), Some(ms(240)));
         assert!(!probe.take_due(ms(239)));
-        for at in [240, 460] {
+        for at in [240, 680, 1_560, 3_320] {
+            assert_eq!(probe.due(), Some(ms(at)));
             assert!(probe.take_due(ms(at)));
             probe.on_sent(200, false, ms(at));
         }
         assert_eq!(probe.due(), None, "smoltcp's timeout is next");
-        probe.on_acked(150, false, ms(1_000));
-        assert_eq!(probe.due(), Some(ms(1_220)), "there is news");
+        probe.on_acked(150, false, ms(5_000));
+        assert_eq!(probe.due(), Some(ms(5_220)), "there is news");
     }
 
     #[test]
-    fn what_was_repeated_gives_no_round_trip_and_long_ones_no_probe() {
+    fn what_was_repeated_gives_no_round_trip() {
         let mut probe = Probe::default();
         probe.on_sent(100, true, ms(0));
         probe.on_sent(100, false, ms(5));
         probe.on_acked(100, false, ms(10));
-        assert_eq!(probe.due(), None);
-        probe.on_sent(200, true, ms(20));
-        probe.on_acked(200, false, ms(420));
-        assert_eq!(probe.due(), None);
+        assert_eq!(probe.due(), Some(ms(1_010)));
     }
 
     #[test]
