@@ -6,6 +6,7 @@ pub mod nodes;
 
 use nodes::{builder, plain_node};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use wiremesh::{Endpoint, Node, PeerConfig};
 use wiremesh_tcp::{Tcp, TcpConfig, TcpListener, TcpStream};
@@ -31,7 +32,12 @@ impl Pair {
 
     /// With a bad network in between.
     pub async fn impaired(link: LinkConfig, seed: u64) -> Self {
-        Self::make(TcpConfig::default(), Some((link, seed))).await
+        let config = TcpConfig {
+            // WireGuard repeats what it lost of a handshake after 5 s, and may lose that too.
+            connect_timeout: Duration::from_secs(30),
+            ..TcpConfig::default()
+        };
+        Self::make(config, Some((link, seed))).await
     }
 
     async fn make(config: TcpConfig, link: Option<(LinkConfig, u64)>) -> Self {
