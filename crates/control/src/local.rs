@@ -5,7 +5,7 @@
 use crate::Random;
 use crate::exchange::Party;
 use crate::kem::KemSecret;
-use crate::message::CAP_SESSION_GATE;
+use crate::message::{CAP_BARE_STREAMS, CAP_SESSION_GATE};
 use crate::policy::{Policy, PolicyError};
 use crate::record::{Record, SignedRecord};
 use crate::suite::{Level, Suites};
@@ -45,6 +45,9 @@ pub struct LocalConfig {
     pub kem_seed: Option<[u8; 64]>,
     /// Who does the tunnel's cryptography.
     pub plane: Plane,
+    /// Whether we take stream packets without IP and UDP headers, which the kernel's WireGuard
+    /// never does. Default: yes.
+    pub bare_streams: bool,
     /// No record of ours had a sequence number above this.
     pub record_seq_floor: u64,
     /// A preshared key is replaced after this much time in use. Default 15 minutes.
@@ -61,6 +64,7 @@ impl LocalConfig {
             policy: Policy::default(),
             kem_seed: None,
             plane: Plane::default(),
+            bare_streams: true,
             record_seq_floor: 0,
             rotate_after: Duration::from_secs(900),
         }
@@ -76,6 +80,7 @@ pub struct Local {
     suites: Suites,
     kem: Option<KemSecret>,
     plane: Plane,
+    bare_streams: bool,
     rotate_after: Duration,
     record: SignedRecord,
     renew_at_secs: u64,
@@ -128,6 +133,7 @@ impl Local {
             suites,
             kem,
             plane: config.plane,
+            bare_streams: config.bare_streams,
             rotate_after: config.rotate_after,
             record,
             renew_at_secs: secs.saturating_add(RECORD_RENEWED_SECS),
@@ -236,9 +242,10 @@ impl Local {
     }
 
     pub(crate) fn caps(&self) -> u8 {
-        match self.plane {
-            Plane::Engine => CAP_SESSION_GATE,
-            Plane::Kernel => 0,
+        match (self.plane, self.bare_streams) {
+            (Plane::Engine, true) => CAP_SESSION_GATE | CAP_BARE_STREAMS,
+            (Plane::Engine, false) => CAP_SESSION_GATE,
+            (Plane::Kernel, _) => 0,
         }
     }
 

@@ -242,6 +242,8 @@ pub struct Machine {
     peer_lost_key: bool,
     /// The peer is our engine, by the newest of its messages.
     peer_has_session_gate: bool,
+    /// Both take bare stream packets, by the newest exchange that proved who says so.
+    bare_streams: bool,
     /// The newest message of the peer named this record of ours.
     peer_holds: [u8; 32],
     /// An exchange is to be had when nothing stands in the way.
@@ -290,6 +292,7 @@ impl Machine {
             confirmed: false,
             peer_lost_key: false,
             peer_has_session_gate: false,
+            bare_streams: false,
             peer_holds: [0; 32],
             wanted: true,
             outdated: false,
@@ -461,6 +464,7 @@ impl Machine {
             machine.retry_at = None;
             machine.pokes = 0;
             machine.legacy = false;
+            machine.bare_streams = false;
             machine.confirmed = false;
             machine.peer_lost_key = false;
             if machine.slot.take().is_some() {

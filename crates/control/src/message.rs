@@ -24,6 +24,8 @@ use fields::{Reader, Tlvs};
 pub const CAP_SESSION_GATE: u8 = 1 << 0;
 /// Bit 1 of `caps`: a ciphertext for the receiver's static ML-KEM key follows.
 pub const CAP_STATIC_CT: u8 = 1 << 1;
+/// Bit 2 of `caps`: the sender takes stream packets without IP and UDP headers.
+pub const CAP_BARE_STREAMS: u8 = 1 << 2;
 
 /// Most bytes of an admission proof.
 pub const PROOF_MAX: usize = 4096;

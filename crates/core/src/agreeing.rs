@@ -47,6 +47,7 @@ impl Agreeing {
             policy: config.policy,
             kem_seed: config.kem_seed,
             plane,
+            bare_streams: config.bare_streams,
             record_seq_floor: config.record_seq_floor,
             rotate_after: config.rotate_after,
         };

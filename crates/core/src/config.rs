@@ -128,6 +128,9 @@ pub struct ControlConfig {
     pub policy: Policy,
     /// The seed of the static ML-KEM key; needed if the policy turns L3 on.
     pub kem_seed: Option<[u8; 64]>,
+    /// Whether stream packets travel without IP and UDP headers to peers that take them. Ignored
+    /// by a [`crate::KernelNode`]. Default: yes.
+    pub bare_streams: bool,
     /// No record of ours had a sequence number above this. Load it from where
     /// [`crate::Event::SaveRecordSeq`] was saved.
     pub record_seq_floor: u64,
@@ -145,6 +148,7 @@ impl Default for ControlConfig {
             network: NetworkId::default(),
             policy: Policy::default(),
             kem_seed: None,
+            bare_streams: true,
             record_seq_floor: 0,
             rotate_after: Duration::from_secs(900),
             pins: Vec::new(),

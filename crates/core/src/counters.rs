@@ -45,6 +45,10 @@ pub enum DropReason {
     /// A packet on a session below the level that the peer needs, or one that waited in vain for a
     /// session at that level.
     BelowLevel,
+    /// A bare stream packet of a peer with which that was not agreed.
+    BareNotAgreed,
+    /// A stream packet of ours without QUIC's fixed bit, which has no bare form.
+    NoFixedBit,
     /// A cookie reply that does not belong to a message of ours.
     CookieInvalid,
     /// A packet that was staged for `REKEY_ATTEMPT_TIME` or longer while no handshake was answered.
@@ -55,7 +59,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [DropReason; 22] = [
+    pub const ALL: [DropReason; 24] = [
         DropReason::Malformed,
         DropReason::Mac1,
         DropReason::CookieDemanded,
@@ -75,6 +79,8 @@ impl DropReason {
         DropReason::ControlUnexpected,
         DropReason::ControlRefused,
         DropReason::BelowLevel,
+        DropReason::BareNotAgreed,
+        DropReason::NoFixedBit,
         DropReason::CookieInvalid,
         DropReason::NoAnswer,
         DropReason::EventsFull,
@@ -102,6 +108,8 @@ impl DropReason {
             DropReason::ControlUnexpected => "control-unexpected",
             DropReason::ControlRefused => "control-refused",
             DropReason::BelowLevel => "below-level",
+            DropReason::BareNotAgreed => "bare-not-agreed",
+            DropReason::NoFixedBit => "no-fixed-bit",
             DropReason::CookieInvalid => "cookie-invalid",
             DropReason::NoAnswer => "no-answer",
             DropReason::EventsFull => "events-full",
@@ -117,6 +125,10 @@ pub struct Counters {
     pub handshakes: u64,
     /// Cookie replies sent.
     pub cookies_sent: u64,
+    /// Stream packets sealed without IP and UDP headers.
+    pub bare_sent: u64,
+    /// Stream packets taken without IP and UDP headers.
+    pub bare_received: u64,
 }
 
 impl Counters {

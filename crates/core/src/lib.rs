@@ -45,6 +45,8 @@ pub use config::{
 pub use counters::{Counters, DropReason};
 pub use event::{Event, HandshakeFailure};
 pub use kernel::{KERNEL_PEERS_MAX, KernelFigures, KernelNode, KernelPeerChange, KernelTask};
-pub use node::{GATE_CLOSED, GATE_OPEN, Node, NotReady, Received, Rejected, Transmit, Usage};
+pub use node::{
+    GATE_CLOSED, GATE_OPEN, Node, NotReady, Received, Rejected, Transmit, Usage, sealed_stream_len,
+};
 pub use peer::PeerKey;
 pub use status::{PeerSecurity, PeerState, PeerStatus};

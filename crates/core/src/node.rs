@@ -14,6 +14,7 @@ mod handshake;
 mod peers;
 mod prefixes;
 mod shared;
+mod stream;
 mod timeout;
 mod usage;
 
@@ -34,10 +35,11 @@ use core::time::Duration;
 pub use gate::{GATE_CLOSED, GATE_OPEN};
 use peers::Peers;
 use shared::Shared;
+pub use stream::sealed_stream_len;
 pub use usage::Usage;
 use wiremesh_control::{PeerSettings, Pin};
 use wiremesh_noise::Role;
-use wiremesh_wire::{Instant, NodeId, Now, address};
+use wiremesh_wire::{Content, Instant, NodeId, Now, address};
 
 /// A datagram to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +48,20 @@ pub struct Transmit {
     pub path: Path,
     /// The UDP payload.
     pub datagram: Vec<u8>,
+    /// The ECN codepoint for the outer header (RFC 3168).
+    pub ecn: u8,
 }
 
 /// A packet that came out of the tunnel, in the buffer of its datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Whose session it came through; its source is among this peer's allowed IPs.
+    /// Whose session it came through.
     pub peer: PeerKey,
-    /// Where the IP packet lies in the datagram's buffer, padding cut off.
+    /// What it is: [`Content::Packet`] is an IP packet whose source is among this peer's allowed
+    /// IPs, [`Content::Stream`] a QUIC packet from this peer's stream port to ours. Nothing else
+    /// comes out.
+    pub content: Content,
+    /// Where it lies in the datagram's buffer, padding cut off.
     pub packet: Range<usize>,
 }
 
@@ -68,7 +76,7 @@ pub enum Rejected {
     QueueFull(Vec<u8>),
 }
 
-/// Why [`Node::seal_packet`] could not seal at once.
+/// Why [`Node::seal_packet`] or [`Node::seal_stream_packet`] could not seal at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotReady {
     /// The handle names no peer.
@@ -78,6 +86,10 @@ pub enum NotReady {
     NoSession,
     /// The packet is from or to a control address: only the node itself may send such.
     ControlOnly,
+    /// The peer takes no bare stream packets: give it the IPv6 and UDP form.
+    BareNotAgreed,
+    /// The stream packet lacks QUIC's fixed bit, so it has no bare form. It was counted.
+    NoFixedBit,
 }
 
 /// One WireGuard node, without I/O. See the crate documentation for how to drive it.
@@ -168,6 +180,7 @@ impl Node {
             stock: config.stock,
             settings,
             machine: None,
+            bare_streams: false,
             speaks_control: false,
             expects_initiation: false,
             path: config.endpoint.map(Path::to),
@@ -409,6 +422,7 @@ impl Node {
             allowed_ips: self.shared.prefixes.of(peer.key, &peer.allowed_ips),
             persistent_keepalive: peer.persistent_keepalive,
             state: state_of(peer, live.is_some(), now),
+            bare_streams: peer.bare_streams,
             provisional: peer.provisional.is_some(),
             gate: peer.gate,
             session_age: live.map(|session| now.instant.saturating_since(session.birth)),

@@ -103,6 +103,8 @@ pub(crate) struct Peer {
     pub(crate) settings: Option<Box<PeerSettings>>,
     /// The control protocol with it, from the first session on.
     pub(crate) machine: Option<Box<Machine>>,
+    /// Both ends take stream packets without IP and UDP headers.
+    pub(crate) bare_streams: bool,
     /// It has spoken the control protocol: it is no stock WireGuard.
     pub(crate) speaks_control: bool,
     /// One initiation may come right behind the last one: the peer has just been given a key.

@@ -68,6 +68,8 @@ pub struct PeerStatus {
     pub persistent_keepalive: Option<Duration>,
     /// Where it stands.
     pub state: PeerState,
+    /// Whether both ends take stream packets without IP and UDP headers.
+    pub bare_streams: bool,
     /// Whether it was let in by admission rather than configured.
     pub provisional: bool,
     /// The level that a session needs to carry more than control packets.

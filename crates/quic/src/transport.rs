@@ -24,9 +24,9 @@ use crate::parameters::{self, id};
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Default of `initial_mtu`: QUIC's minimum, which an inner MTU of 1,280 carries.
 pub const INITIAL_MTU_BYTES: u16 = 1_200;
-/// Default upper bound of MTU discovery and of the payload that we accept: what an inner MTU of
-/// 1,420 leaves behind 40 bytes of IPv6 and 8 of UDP header.
-pub const MAX_UDP_PAYLOAD_BYTES: u16 = 1_372;
+/// Default upper bound of MTU discovery and of the payload that we accept: an inner MTU of 1,420,
+/// all of which is a packet's own that travels without IPv6 and UDP headers.
+pub const MAX_UDP_PAYLOAD_BYTES: u16 = 1_420;
 /// Default of `max_concurrent_bidi_streams`: requests at once, chosen for their memory.
 ///
 /// Quinn keeps two hash-map entries (17 and 25 bytes) for each bidirectional and one (25 bytes)

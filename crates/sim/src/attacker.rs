@@ -223,6 +223,7 @@ impl Simulation {
                     Transmit {
                         path,
                         datagram: vec![3; 64],
+                        ecn: 0,
                     },
                 )
             }

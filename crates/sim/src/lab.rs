@@ -500,7 +500,7 @@ impl Lab {
     }
 
     fn on_transmit(&mut self, from: usize, transmit: Transmit) -> Result<(), (Rule, String)> {
-        let Transmit { path, datagram } = transmit;
+        let Transmit { path, datagram, .. } = transmit;
         let heard = self
             .watch
             .on_sent(from, self.time, &datagram, &self.hosts[from].disk)?;

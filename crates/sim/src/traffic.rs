@@ -88,7 +88,12 @@ impl Simulation {
                 .node
                 .seal_packet(now, key, packet.len(), &mut datagram, fill);
             if let Ok(path) = sealed {
-                self.on_transmit(from, Transmit { path, datagram })?;
+                let transmit = Transmit {
+                    path,
+                    datagram,
+                    ecn: 0,
+                };
+                self.on_transmit(from, transmit)?;
             }
             return Ok(sealed.is_ok());
         }

@@ -371,7 +371,7 @@ impl Simulation {
 
     /// A node sends a datagram.
     pub(crate) fn on_transmit(&mut self, number: usize, transmit: Transmit) -> Check {
-        let Transmit { path, datagram } = transmit;
+        let Transmit { path, datagram, .. } = transmit;
         self.datagrams += 1;
         self.trace.note(self.time, number, Note::Sent(&datagram));
         let host = &self.hosts[number];

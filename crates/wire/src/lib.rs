@@ -28,6 +28,7 @@ extern crate alloc;
 
 pub mod address;
 mod base32;
+pub mod content;
 pub mod endpoint;
 pub mod ip;
 pub mod message;
@@ -39,6 +40,7 @@ pub mod ticket;
 pub mod time;
 
 pub use address::{NetworkId, network_id};
+pub use content::Content;
 pub use endpoint::{Endpoint, EndpointError, HostName};
 pub use message::{
     CookieReply, HandshakeInitiation, HandshakeResponse, Message, MessageError, TransportDataHeader,

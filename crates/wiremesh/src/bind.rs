@@ -15,7 +15,7 @@ use crate::node::{Node, StreamSettings};
 use crate::pins::{Journal, Kept};
 use crate::plane::Plane;
 use crate::state_dir::{Disk, KemSeed, StateDir};
-use crate::streams::payload_max;
+use crate::streams::stream_packet_max;
 use crate::tunnel::{Addresses, Tunnel, TunnelParts};
 use std::io;
 use std::net::SocketAddr;
@@ -63,6 +63,8 @@ impl NodeBuilder {
         if let Some(disk) = disk.as_mut().filter(|_| self.security.static_kem) {
             disk.use_kem_seed().map_err(BindError::State)?;
         }
+        // The kernel's WireGuard gives this process no such packet.
+        let bare_streams = self.bare_streams && !matches!(self.plane, Wanted::Kernel(_));
         let mut config = NodeConfig::new(secret_key.clone());
         config.admission = admission;
         config.limits = self.limits;
@@ -76,6 +78,7 @@ impl NodeBuilder {
             policy: self.security,
             kem_seed: Some(*kem_seed),
             record_seq_floor: kept.record_seq,
+            bare_streams,
             rotate_after: self.rotate_after,
             pins: kept.pins.into_iter().collect(),
             trace: false,
@@ -117,12 +120,15 @@ impl NodeBuilder {
             disk,
             decide,
             mtu_bytes: usize::from(self.mtu_bytes),
+            bare_streams,
             plain: self.plain,
             runtime: tokio::runtime::Handle::current(),
         };
+        let by_default = self.transport.is_none();
         let mut transport = self.transport.unwrap_or_else(default_transport);
-        if self.mtu_bytes != MTU_DEFAULT {
-            discover_up_to(&mut transport, payload_max(usize::from(self.mtu_bytes)));
+        if by_default || self.mtu_bytes != MTU_DEFAULT {
+            let largest = stream_packet_max(usize::from(self.mtu_bytes), bare_streams);
+            discover_up_to(&mut transport, largest);
         }
         let transport = at_least_assumed(transport).map_err(BindError::Transport)?;
         let provider = Provider::new(entropy()?, transport);
@@ -278,8 +284,8 @@ fn draw_seed() -> io::Result<KemSeed> {
 }
 
 /// Lets path MTU discovery go as far as the tunnel's MTU.
-fn discover_up_to(transport: &mut quinn::TransportConfig, payload_bytes: usize) {
+fn discover_up_to(transport: &mut quinn::TransportConfig, payload_bytes: u16) {
     let mut discovery = quinn::MtuDiscoveryConfig::default();
-    discovery.upper_bound(u16::try_from(payload_bytes).unwrap_or(u16::MAX));
+    discovery.upper_bound(payload_bytes);
     transport.mtu_discovery_config(Some(discovery));
 }

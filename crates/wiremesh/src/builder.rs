@@ -31,6 +31,7 @@ pub struct NodeBuilder {
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) addresses: Vec<(IpAddr, IpNet)>,
     pub(crate) mtu_bytes: u16,
+    pub(crate) bare_streams: bool,
     pub(crate) transport: Option<quinn::TransportConfig>,
     pub(crate) limits: Limits,
     pub(crate) connect_timeout: Duration,
@@ -62,6 +63,7 @@ impl Default for NodeBuilder {
             state_dir: None,
             addresses: Vec::new(),
             mtu_bytes: MTU_DEFAULT,
+            bare_streams: true,
             transport: None,
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(15),
@@ -148,6 +150,14 @@ impl NodeBuilder {
     /// a path of 1,500 with IPv4 and IPv6 outside.
     pub fn mtu(mut self, mtu_bytes: u16) -> Self {
         self.mtu_bytes = mtu_bytes;
+        self
+    }
+
+    /// Whether stream packets to nodes that can take them travel without IPv6 and UDP headers
+    /// inside the tunnel, which leaves 48 bytes more of each datagram to the streams. Never to
+    /// stock WireGuard peers, and never in kernel mode. Default: yes.
+    pub fn bare_streams(mut self, allowed: bool) -> Self {
+        self.bare_streams = allowed;
         self
     }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant as Deadline;
 use wiremesh_core::Path;
 use wiremesh_device::Arrival;
 use wiremesh_udp::{RecvBatch, local_address_towards};
+use wiremesh_wire::Content;
 
 /// The longest sleep: the runtime's timer may stop while the host sleeps, the engine's does not.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -95,7 +96,11 @@ fn handle_batch(tunnel: &Tunnel, batch: &mut RecvBatch) {
                 continue;
             };
             let packet = &mut datagram.data[received.packet];
-            tunnel.handle_inbound(state, now, received.peer, packet, datagram.ecn);
+            let (peer, ecn) = (received.peer, datagram.ecn);
+            match received.content {
+                Content::Stream => tunnel.handle_stream(state, peer, packet, ecn),
+                _ => tunnel.handle_inbound(state, now, peer, packet, ecn),
+            }
         }
         state.engine.handle_timeout(now);
     });

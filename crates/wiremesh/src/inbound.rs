@@ -179,6 +179,29 @@ impl Tunnel {
         true
     }
 
+    /// Takes a QUIC packet that came without IP and UDP headers from the stream port of `peer`. What
+    /// says ECN is the outer header, with the mark of the sender or of a router.
+    pub(crate) fn handle_stream(
+        &self,
+        state: &mut State,
+        peer: PeerKey,
+        packet: &[u8],
+        outer_ecn: u8,
+    ) {
+        let Some(source) = state.engine.overlay_address_of(peer) else {
+            return;
+        };
+        let from = Addressing {
+            source: SocketAddr::new(source.into(), STREAM_PORT),
+            destination: self.addresses.overlay.into(),
+            ecn: outer_ecn,
+        };
+        state.last_words.forget(peer);
+        if let Some(waker) = self.streams.push(from, packet) {
+            waker.wake();
+        }
+    }
+
     /// Answers an echo request, unless the host does, and tells who waits for a reply; `false` if
     /// the packet is neither.
     fn handle_icmp(&self, state: &mut State, now: Now, peer: PeerKey, packet: &mut [u8]) -> bool {

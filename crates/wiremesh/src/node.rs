@@ -126,8 +126,7 @@ impl Node {
         let socket = tunnel.stream_socket().map_err(BindError::System)?;
         let mut endpoint_config = provider.endpoint_config();
         endpoint_config.reset_key(Arc::new(reset_key));
-        let payload = crate::streams::payload_max(tunnel.mtu_bytes);
-        let payload = u16::try_from(payload).unwrap_or(u16::MAX);
+        let payload = tunnel.stream_packet_max();
         let invalid = |_| BindError::Mtu(payload);
         endpoint_config
             .max_udp_payload_size(payload)
@@ -383,6 +382,8 @@ impl Node {
             dropped: dropped(tunnel, state.engine.counters()),
             refusals: state.refusals.list(),
             handshakes: state.engine.counters().handshakes,
+            bare_sent: state.engine.counters().bare_sent,
+            bare_received: state.engine.counters().bare_received,
         })
     }
 

@@ -112,8 +112,9 @@ impl Outbox {
     }
 
     /// Appends a finished datagram.
-    pub(crate) fn push(&mut self, path: Path, datagram: &[u8], segments_max: usize) {
-        let batch = self.batch_for(path, 0, datagram.len(), segments_max);
+    pub(crate) fn push(&mut self, finished: &wiremesh_core::Transmit, segments_max: usize) {
+        let datagram = &finished.datagram;
+        let batch = self.batch_for(finished.path, finished.ecn, datagram.len(), segments_max);
         batch.contents.extend_from_slice(datagram);
         self.appended(datagram.len());
     }

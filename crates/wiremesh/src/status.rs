@@ -42,6 +42,10 @@ pub struct NodeStatus {
     pub refusals: Vec<Refusal>,
     /// Handshakes completed.
     pub handshakes: u64,
+    /// Stream packets sent without IP and UDP headers.
+    pub bare_sent: u64,
+    /// Stream packets received without IP and UDP headers.
+    pub bare_received: u64,
 }
 
 /// A snapshot of one peer.
@@ -81,6 +85,8 @@ pub struct PeerStatus {
     /// What it waits for to reach the level, and since when. With a level beside it, an older
     /// session is still in use, or what was agreed before.
     pub waiting: Option<(WaitReason, SystemTime)>,
+    /// Whether stream packets travel without IP and UDP headers to it.
+    pub bare_streams: bool,
     /// Whether admission let it in, rather than the configuration.
     pub provisional: bool,
     /// Age of the session in use.
@@ -224,6 +230,7 @@ pub(crate) fn peer_status(
         required: security.required,
         pin: security.pin,
         waiting,
+        bare_streams: core.bare_streams,
         provisional: core.provisional,
         session_age: core.session_age,
         psk_epoch: core.session_psk_epoch,

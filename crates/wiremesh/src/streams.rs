@@ -1,11 +1,12 @@
 //! quinn's socket inside the tunnel.
 //!
-//! Owns the translation between quinn's transmits and the tunnel's ports; [`crate::UdpSocket`]
-//! uses the same. Back-pressure of the UDP socket reaches quinn, so that its priorities decide
+//! Owns the translation between quinn's transmits and the tunnel's ports, which [`crate::UdpSocket`]
+//! uses too, and the choice between the two forms of a stream packet: bare (docs/spec.md section
+//! 4.1) or behind IPv6 and UDP headers. Back-pressure of the UDP socket reaches quinn, so that its priorities decide
 //! what is sent next rather than a long queue below it.
 
 use crate::port::PortQueue;
-use crate::tunnel::{SendFailure, Tunnel, UDP6_HEADER_BYTES};
+use crate::tunnel::{SendFailure, State, Tunnel, UDP6_HEADER_BYTES};
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use std::fmt;
@@ -14,12 +15,16 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use wiremesh_core::{NotReady, PeerKey, sealed_stream_len};
+use wiremesh_wire::Now;
 use wiremesh_wire::address::STREAM_PORT;
 
 /// Segments that quinn puts in one transmit; its own limit is 10.
 const TRANSMIT_SEGMENTS: usize = 10;
 /// Datagrams that quinn takes out of one buffer.
 const RECEIVE_SEGMENTS: usize = 16;
+/// The largest `max_udp_payload_size` (RFC 9000, section 18.2).
+const QUIC_PACKET_MAX: u16 = 65_527;
 
 /// One UDP port inside the tunnel, as quinn wants it.
 pub(crate) struct TunnelSocket {
@@ -141,7 +146,57 @@ impl Tunnel {
     }
 }
 
+impl Tunnel {
+    /// Seals a stream packet without IP and UDP headers, if the peer takes it so; `false` if it
+    /// has to go with them, or wait for a session.
+    pub(crate) fn send_bare(
+        &self,
+        state: &mut State,
+        now: Now,
+        peer: PeerKey,
+        ecn: u8,
+        packet: &[u8],
+    ) -> bool {
+        let State { engine, outbox, .. } = state;
+        let fits = packet.len() <= self.mtu_bytes;
+        let Some(engine) = engine.own().filter(|e| fits && e.takes_bare_streams(peer)) else {
+            return false;
+        };
+        let Some(path) = engine.path_of(peer) else {
+            return false;
+        };
+        let len = sealed_stream_len(packet.len());
+        // What a router notes on the outer header is all that the peer hears of congestion.
+        let batch = outbox.batch_for(path, ecn, len, self.plane.sockets.max_segments());
+        match engine.seal_stream_packet(now, peer, packet, &mut batch.contents) {
+            Ok(_) => {
+                outbox.appended(len);
+                true
+            }
+            Err(error) => {
+                outbox.drop_if_empty();
+                // Lost, and counted: no node takes such a packet in the other form either.
+                error == NotReady::NoFixedBit
+            }
+        }
+    }
+
+    /// The largest QUIC packet that this node may ever send or take.
+    pub(crate) fn stream_packet_max(&self) -> u16 {
+        stream_packet_max(self.mtu_bytes, self.bare_streams)
+    }
+}
+
 /// The largest UDP payload that fits a tunnel of this MTU.
 pub(crate) fn payload_max(mtu_bytes: usize) -> usize {
     mtu_bytes.saturating_sub(UDP6_HEADER_BYTES)
+}
+
+/// The largest QUIC packet that fits a tunnel of this MTU, in the shorter form that is possible.
+pub(crate) fn stream_packet_max(mtu_bytes: usize, bare: bool) -> u16 {
+    let fits = match bare {
+        true => mtu_bytes,
+        false => payload_max(mtu_bytes),
+    };
+    u16::try_from(fits).unwrap_or(u16::MAX).min(QUIC_PACKET_MAX)
 }

@@ -91,6 +91,8 @@ pub(crate) struct Tunnel {
     pub(crate) streams: Arc<PortQueue>,
     pub(crate) decide: Option<Decide>,
     pub(crate) mtu_bytes: usize,
+    /// Whether stream packets may travel without IP and UDP headers here.
+    pub(crate) bare_streams: bool,
     /// WireGuard and an interface, nothing else: no port belongs to the node.
     pub(crate) plain: bool,
     /// Where tasks are started, whichever thread asks for one.
@@ -152,6 +154,7 @@ impl Tunnel {
             streams: Arc::new(PortQueue::new(4 << 20)),
             decide: parts.decide,
             mtu_bytes: parts.mtu_bytes,
+            bare_streams: parts.bare_streams,
             plain: parts.plain,
             runtime: parts.runtime,
             wake: Notify::new(),
@@ -221,9 +224,7 @@ impl Tunnel {
             let Some(transmit) = engine.poll_transmit() else {
                 return false;
             };
-            state
-                .outbox
-                .push(transmit.path, &transmit.datagram, segments_max);
+            state.outbox.push(&transmit, segments_max);
         }
         true
     }
@@ -347,8 +348,11 @@ impl Tunnel {
             return;
         };
         let ecn = ip::ecn(&packet);
-        let fill = |out: &mut [u8]| out.copy_from_slice(&packet);
-        self.seal(state, now, peer, packet.len(), ecn, fill);
+        let payload = &packet[UDP6_HEADER_BYTES..];
+        if !self.send_bare(state, now, peer, ecn, payload) {
+            let fill = |out: &mut [u8]| out.copy_from_slice(&packet);
+            self.seal(state, now, peer, packet.len(), ecn, fill);
+        }
         state.last_words.keep(peer, packet);
     }
 
@@ -362,6 +366,9 @@ impl Tunnel {
         flow: Flow,
         payload: &[u8],
     ) -> Result<bool, SendFailure> {
+        if flow.is_of_streams() && self.send_bare(state, now, peer, flow.ecn, payload) {
+            return Ok(false);
+        }
         let packet_len = flow.header_bytes() + payload.len();
         if packet_len > self.mtu_bytes {
             return Err(SendFailure::TooLong);
@@ -435,6 +442,7 @@ pub(crate) struct TunnelParts {
     pub(crate) disk: Option<Disk>,
     pub(crate) decide: Option<Decide>,
     pub(crate) mtu_bytes: usize,
+    pub(crate) bare_streams: bool,
     pub(crate) plain: bool,
     pub(crate) runtime: Handle,
 }
@@ -448,6 +456,10 @@ struct Flow {
 }
 
 impl Flow {
+    fn is_of_streams(&self) -> bool {
+        self.source.port() == STREAM_PORT && self.destination.port() == STREAM_PORT
+    }
+
     fn header_bytes(&self) -> usize {
         match self.destination {
             SocketAddr::V4(_) => ip::IPV4_UDP_HEADER_LEN,

@@ -142,6 +142,7 @@ impl Machine {
             return self.retry_later(cx);
         }
         self.theirs = Some(replied.peer_hello().suites);
+        self.agree_on_caps(cx, replied.peer_hello());
         self.wanted = false;
         self.pokes = 0;
         let done = agreement.done();

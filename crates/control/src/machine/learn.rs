@@ -2,7 +2,7 @@
 
 use super::{Admission, Context, Exchange, Machine, Output, Refusal, WaitReason};
 use crate::frame::{ExchangeId, MessageType};
-use crate::message::{Abort, AbortCode, CAP_SESSION_GATE, Hello, Key};
+use crate::message::{Abort, AbortCode, CAP_BARE_STREAMS, CAP_SESSION_GATE, Hello, Key};
 use crate::policy::Stage;
 use crate::record::SignedRecord;
 use crate::suite::{Level, SuiteId, Suites};
@@ -90,6 +90,11 @@ impl Machine {
         self.peer_has_session_gate = hello.caps & CAP_SESSION_GATE != 0;
         self.peer_holds = hello.peer_record;
         Ok(())
+    }
+
+    /// The peer has proved that it said this: what both can do is used from now on.
+    pub(super) fn agree_on_caps(&mut self, cx: &Context<'_>, hello: &Hello) {
+        self.bare_streams = cx.local.caps() & hello.caps & CAP_BARE_STREAMS != 0;
     }
 
     /// Why the two must not go on with the suite that both lists give; `None` if nothing is wrong.

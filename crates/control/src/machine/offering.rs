@@ -117,6 +117,7 @@ impl Machine {
             self.update_gate(cx);
             return self.give_up_with(cx, code, reason);
         }
+        self.agree_on_caps(cx, &reply.hello);
         let agreement = Box::new(agreement);
         if self.admission == Admission::Admitted {
             return self.send_fin(cx, agreement, fin);

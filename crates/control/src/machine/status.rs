@@ -217,6 +217,12 @@ impl Machine {
         }
     }
 
+    /// Whether both ends take stream packets without IP and UDP headers.
+    #[must_use]
+    pub fn agrees_on_bare_streams(&self) -> bool {
+        self.bare_streams
+    }
+
     /// The pin as it is now.
     #[must_use]
     pub fn pin(&self) -> &Pin {

@@ -30,6 +30,7 @@ impl KernelNode {
             allowed_ips: self.shared.prefixes.of(key, &peer.allowed_ips),
             persistent_keepalive: peer.keepalive,
             state: watch.state(now.instant),
+            bare_streams: false,
             provisional: false,
             gate: agreed.map_or(GATE_OPEN, |status| gate_number(status.required)),
             session_age,

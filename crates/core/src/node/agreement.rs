@@ -98,6 +98,7 @@ impl Shared {
         };
         input(&mut machine, &mut context);
         let waits_otherwise = machine.waiting() != waited;
+        peer.bare_streams = machine.agrees_on_bare_streams();
         peer.machine = Some(machine);
         if renewed {
             self.push_vital_event(control.save_record_seq());

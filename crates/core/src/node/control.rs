@@ -66,7 +66,8 @@ impl Shared {
         let from = (self.control_address, CONTROL_PORT);
         let to = (peer.control, CONTROL_PORT);
         let mut datagram = Vec::with_capacity(packet_len + 64);
-        let sealed = self.seal(now, peer, (on, packet_len), &mut datagram, |packet| {
+        let what = self.padded(on, packet_len);
+        let sealed = self.seal(now, peer, what, &mut datagram, |packet| {
             packet[IPV6_UDP_HEADER_LEN..].copy_from_slice(payload);
             ip::emit_ipv6_udp(packet, from, to, payload.len(), 0);
             true

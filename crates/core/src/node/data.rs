@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::ops::Range;
 use wiremesh_noise::OpenError;
-use wiremesh_wire::{Message, Now, TransportDataHeader, ip};
+use wiremesh_wire::{Content, Message, Now, TransportDataHeader, ip};
 
 /// Header before the packet.
 pub(super) const HEADER_BYTES: usize = TransportDataHeader::LEN;
@@ -23,6 +23,13 @@ pub(super) const HEADER_BYTES: usize = TransportDataHeader::LEN;
 pub(super) const TAG_BYTES: usize = 16;
 /// Packets are padded to a multiple of this.
 const PADDING_BYTES: usize = 16;
+
+/// What is to be sealed: on which session, and how long without and with padding.
+pub(super) struct Plaintext {
+    pub(super) on: Slot,
+    pub(super) len: usize,
+    pub(super) padded_len: usize,
+}
 
 impl Node {
     /// Takes one UDP datagram. A data packet is decrypted where it lies and returned; everything
@@ -112,15 +119,12 @@ impl Node {
         if plaintext_len == 0 {
             return None;
         }
-        let packet = HEADER_BYTES..HEADER_BYTES + plaintext_len;
-        let packet = shared.check_source(peer, datagram, packet)?;
-        if shared.is_control(&datagram[packet.clone()]) {
-            shared.open_control(now, peer, &datagram[packet]);
-            return None;
+        let plaintext = HEADER_BYTES..HEADER_BYTES + plaintext_len;
+        let on = (level, header.receiver);
+        match Content::of(datagram.get(HEADER_BYTES)) {
+            Content::Stream => shared.open_stream(now, peer, on, datagram, plaintext),
+            _ => shared.open_packet(now, peer, on, datagram, plaintext),
         }
-        shared
-            .may_pass(now, peer, (level, header.receiver))
-            .then_some(Received { peer: key, packet })
     }
 
     /// Seals one IP packet for `key`, appending the whole datagram to `out`, and tells where it
@@ -144,7 +148,7 @@ impl Node {
         let Some(peer) = self.peers.of(key) else {
             return Err(NotReady::UnknownPeer);
         };
-        let what = (Slot::Current, packet_len);
+        let what = self.shared.padded(Slot::Current, packet_len);
         let routing = self.shared.prefixes.routing;
         let sealed = self.shared.seal(now, peer, what, out, |packet| {
             fill(packet);
@@ -195,28 +199,36 @@ impl Shared {
         padded.min(self.mtu_bytes.max(packet_len))
     }
 
-    /// Seals a packet of `packet_len` bytes with the session in this place; `fill` tells whether
-    /// the packet may go.
+    pub(super) fn padded(&self, on: Slot, len: usize) -> Plaintext {
+        let padded_len = self.padded_len(len);
+        Plaintext {
+            on,
+            len,
+            padded_len,
+        }
+    }
+
+    /// Seals what `fill` writes with the session in this place, unless it says that it may not go.
     pub(super) fn seal(
         &mut self,
         now: Now,
         peer: &mut Peer,
-        (on, packet_len): (Slot, usize),
+        what: Plaintext,
         out: &mut Vec<u8>,
         fill: impl FnOnce(&mut [u8]) -> bool,
     ) -> Result<Path, NotReady> {
         let path = peer.path.ok_or(NotReady::NoSession)?;
-        let padded = self.padded_len(packet_len);
+        let datagram_len = HEADER_BYTES + what.padded_len + TAG_BYTES;
         let link = peer.link.as_deref_mut().ok_or(NotReady::NoSession)?;
         let session = link
             .sessions
-            .sealing(on)
+            .sealing(what.on)
             .filter(|s| !s.is_expired(now.instant))
             .ok_or(NotReady::NoSession)?;
         let start = out.len();
-        out.resize(start + HEADER_BYTES + padded + TAG_BYTES, 0);
+        out.resize(start + datagram_len, 0);
         let datagram = &mut out[start..];
-        if !fill(&mut datagram[HEADER_BYTES..HEADER_BYTES + packet_len]) {
+        if !fill(&mut datagram[HEADER_BYTES..HEADER_BYTES + what.len]) {
             out.truncate(start);
             return Err(NotReady::ControlOnly);
         }
@@ -226,11 +238,11 @@ impl Shared {
         }
         let rekey = session.wants_rekey_on_send(now.instant);
         link.timers.on_sent();
-        let armed = packet_len != 0 && link.timers.no_answer.is_none();
+        let armed = what.len != 0 && link.timers.no_answer.is_none();
         if armed {
             link.timers.on_data_sent(now.instant, &mut self.jitter);
         }
-        peer.stats.tx_bytes += (HEADER_BYTES + padded + TAG_BYTES) as u64;
+        peer.stats.tx_bytes += datagram_len as u64;
         peer.on_traversal(now.instant);
         if rekey {
             self.initiate(now, peer);
@@ -247,13 +259,22 @@ impl Shared {
                 return Err(Rejected::QueueFull(packet));
             }
             let mut datagram = Vec::with_capacity(packet.len() + 64);
-            let fill = |out: &mut [u8]| {
-                out.copy_from_slice(&packet);
-                true
+            let (sealed, ecn) = match self.bare_part(peer, &packet) {
+                Some(bare) => {
+                    let sealed = self.seal_bare(now, peer, &packet[bare], &mut datagram);
+                    (sealed, ip::ecn(&packet))
+                }
+                None => {
+                    let what = self.padded(Slot::Current, packet.len());
+                    let fill = |out: &mut [u8]| {
+                        out.copy_from_slice(&packet);
+                        true
+                    };
+                    (self.seal(now, peer, what, &mut datagram, fill), 0)
+                }
             };
-            let what = (Slot::Current, packet.len());
-            if let Ok(path) = self.seal(now, peer, what, &mut datagram, fill) {
-                self.push_transmit(path, datagram);
+            if let Ok(path) = sealed {
+                self.push_marked(path, datagram, ecn);
                 return Ok(());
             }
         }
@@ -294,7 +315,8 @@ impl Shared {
     /// Sends an empty packet on this session, or starts a handshake if that is not possible.
     pub(super) fn send_keepalive_on(&mut self, now: Now, peer: &mut Peer, on: Slot) {
         let mut datagram = Vec::with_capacity(HEADER_BYTES + TAG_BYTES);
-        match self.seal(now, peer, (on, 0), &mut datagram, |_| true) {
+        let what = self.padded(on, 0);
+        match self.seal(now, peer, what, &mut datagram, |_| true) {
             Ok(path) => {
                 self.push_transmit(path, datagram);
             }
@@ -360,6 +382,27 @@ impl Shared {
     /// Whether a packet is from or to a control address, where that has a meaning.
     fn is_control(&self, packet: &[u8]) -> bool {
         self.prefixes.routing == Routing::Overlay && touches_control(packet)
+    }
+
+    /// Takes an IP packet that came on a session of this level and index.
+    fn open_packet(
+        &mut self,
+        now: Now,
+        peer: &mut Peer,
+        on: (u8, u32),
+        datagram: &[u8],
+        plaintext: Range<usize>,
+    ) -> Option<Received> {
+        let packet = self.check_source(peer, datagram, plaintext)?;
+        if self.is_control(&datagram[packet.clone()]) {
+            self.open_control(now, peer, &datagram[packet]);
+            return None;
+        }
+        self.may_pass(now, peer, on).then_some(Received {
+            peer: peer.key,
+            content: Content::Packet,
+            packet,
+        })
     }
 
     /// Cryptokey routing: the packet without its padding, if its source belongs to the peer.

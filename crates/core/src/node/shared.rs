@@ -172,11 +172,21 @@ impl Shared {
 
     /// Queues a datagram; `false` if there is no room.
     pub(super) fn push_transmit(&mut self, path: Path, datagram: Vec<u8>) -> bool {
+        self.push_marked(path, datagram, 0)
+    }
+
+    /// Queues a datagram with an ECN codepoint outside; `false` if there is no room.
+    pub(super) fn push_marked(&mut self, path: Path, datagram: Vec<u8>, ecn: u8) -> bool {
         if self.transmits.len() >= self.limits.transmits_max {
             self.counters.drop_for(DropReason::LimitReached);
             return false;
         }
-        self.transmits.push_back(Transmit { path, datagram });
+        let transmit = Transmit {
+            path,
+            datagram,
+            ecn,
+        };
+        self.transmits.push_back(transmit);
         true
     }
 

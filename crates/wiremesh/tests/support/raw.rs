@@ -26,11 +26,14 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// A raw peer that knows the node; nothing is sent yet.
+    /// A raw peer that knows the node; nothing is sent yet. It takes no bare stream packets.
     pub async fn new(node: &Node, secret: [u8; 32]) -> Self {
         let began = std::time::Instant::now();
         let mut config = NodeConfig::new(SecretKey::from_bytes(secret));
-        config.control = Some(ControlConfig::default());
+        config.control = Some(ControlConfig {
+            bare_streams: false,
+            ..ControlConfig::default()
+        });
         let mut engine = Engine::new(config, secret, now(began)).expect("a valid key");
         let mut peer = PeerConfig::new(node.id());
         peer.endpoint = node.listen_addresses().first().copied();
