@@ -1,5 +1,6 @@
 //! Cutting and joining beside the plain path: the same packets, one by one, built without either.
 
+mod replay;
 mod sender;
 
 use self::sender::{ACK, CWR, ECE, FIN, Flow, PSH, flows, naive_sum, perform, steps};
