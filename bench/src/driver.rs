@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::load::{Metrics, Mode};
-use crate::stacks::Stack;
+use crate::stacks::{Stack, datagram_bytes};
 use crate::system::Noise;
 
 /// What to run.
@@ -141,6 +141,7 @@ async fn load(plan: &Plan, mode: Mode, stack: Stack, target: &str) -> Result<Met
 fn spawn(role: &str, stack: Stack, core: usize, arguments: &[&str]) -> Result<Child> {
     Command::new(std::env::current_exe().context("cannot find the own program")?)
         .args([role, "--stack", &stack.name(), "--core", &core.to_string()])
+        .args(["--datagram", &datagram_bytes().to_string()])
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

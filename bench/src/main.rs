@@ -21,7 +21,7 @@ mod system;
 
 use driver::{Plan, Run};
 use load::{Mode, Workload};
-use stacks::{OUTER_DATAGRAM_BYTES, STREAMS_MAX, Stack};
+use stacks::{DATAGRAM_BYTES_DEFAULT, STREAMS_MAX, Stack, datagram_bytes, set_datagram_bytes};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,6 +30,7 @@ Examples:
                                                        a look at everything, about a minute
   cargo run --release -- --modes bulk --rounds 10      one mode, more rounds
   cargo run --release -- --stacks quinn-rustls-ring,iroh --modes rr1,rr64
+  cargo run --release -- --datagram 8952 --modes bulk  a path with an MTU of 9,000
   cargo run --release -- --json > result.json          every run and the summary, for programs";
 
 /// Measures wiremesh streams next to quinn + rustls and iroh on loopback, all in the same run.
@@ -72,6 +73,9 @@ struct Options {
     /// The core of the client processes
     #[arg(long, default_value_t = 1)]
     client_core: usize,
+    /// The largest UDP payload on the wire, in bytes, for every stack
+    #[arg(long, default_value_t = DATAGRAM_BYTES_DEFAULT, value_parser = datagrams())]
+    datagram: u16,
     /// Print one JSON document instead of tables
     #[arg(long)]
     json: bool,
@@ -86,6 +90,8 @@ enum Role {
         stack: Stack,
         #[arg(long)]
         core: usize,
+        #[arg(long)]
+        datagram: u16,
     },
     /// The client child process
     #[command(hide = true)]
@@ -94,6 +100,8 @@ enum Role {
         stack: Stack,
         #[arg(long)]
         core: usize,
+        #[arg(long)]
+        datagram: u16,
         #[arg(long)]
         target: String,
         #[arg(long, value_enum)]
@@ -108,15 +116,24 @@ enum Role {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.role {
-        Some(Role::Serve { stack, core }) => serve(stack, core),
+        Some(Role::Serve {
+            stack,
+            core,
+            datagram,
+        }) => {
+            set_datagram_bytes(datagram);
+            serve(stack, core)
+        }
         Some(Role::Load {
             stack,
             core,
+            datagram,
             target,
             mode,
             secs,
             idle_peers,
         }) => {
+            set_datagram_bytes(datagram);
             let duration = Duration::from_secs(secs);
             load(
                 stack,
@@ -129,7 +146,10 @@ fn main() -> ExitCode {
                 },
             )
         }
-        None => drive(&cli.options),
+        None => {
+            set_datagram_bytes(cli.options.datagram);
+            drive(&cli.options)
+        }
     };
     match outcome {
         Ok(code) => code,
@@ -138,6 +158,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// QUIC's least, and what fits an IP packet with every header around it.
+fn datagrams() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1_280..=65_000)
 }
 
 fn serve(stack: Stack, core: usize) -> Result<ExitCode> {
@@ -188,7 +213,7 @@ fn drive(options: &Options) -> Result<ExitCode> {
         let document = json!({
             "setup": setup(&plan),
             "machine": system::machine(),
-            "outer_datagram_bytes": OUTER_DATAGRAM_BYTES,
+            "outer_datagram_bytes": datagram_bytes(),
             "streams_max_bidi": STREAMS_MAX,
             "streams_max_uni": STREAMS_MAX,
             "reference": options.reference.name(),
@@ -244,9 +269,13 @@ fn plan(options: &Options) -> Result<Plan> {
 fn setup(plan: &Plan) -> String {
     format!(
         "loopback, server on core {}, client on core {}, one thread each; every stack sends UDP \
-         payloads of at most {OUTER_DATAGRAM_BYTES} bytes; stream limits {STREAMS_MAX} bidi / \
-         {STREAMS_MAX} uni; {} rounds of {} s, interleaved",
-        plan.server_core, plan.client_core, plan.rounds, plan.secs
+         payloads of at most {} bytes; stream limits {STREAMS_MAX} bidi / {STREAMS_MAX} uni; \
+         {} rounds of {} s, interleaved",
+        plan.server_core,
+        plan.client_core,
+        datagram_bytes(),
+        plan.rounds,
+        plan.secs
     )
 }
 

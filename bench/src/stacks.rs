@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -19,9 +20,20 @@ mod quinn_plain;
 mod quinn_rustls;
 mod wiremesh;
 
-/// The UDP payload every stack may put on the wire, in bytes: what is left of a 1,500-byte path
-/// under IPv6. For wiremesh it is an inner packet of 1,420 bytes, which leaves 1,372 for QUIC.
-pub const OUTER_DATAGRAM_BYTES: u16 = 1_452;
+/// The default of [`datagram_bytes`]: what is left of a 1,500-byte path under IPv6.
+pub const DATAGRAM_BYTES_DEFAULT: u16 = 1_452;
+
+static DATAGRAM_BYTES: AtomicU16 = AtomicU16::new(DATAGRAM_BYTES_DEFAULT);
+
+/// The UDP payload every stack may put on the wire, in bytes.
+pub fn datagram_bytes() -> u16 {
+    DATAGRAM_BYTES.load(Ordering::Relaxed)
+}
+
+/// Sets it for this process, before anything else is done.
+pub fn set_datagram_bytes(bytes: u16) {
+    DATAGRAM_BYTES.store(bytes, Ordering::Relaxed);
+}
 
 /// Streams a peer may have open at once, in each direction and of each kind (bidi, uni).
 pub const STREAMS_MAX: u32 = 100;

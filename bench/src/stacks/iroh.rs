@@ -12,7 +12,7 @@ use iroh::endpoint::{
 };
 use iroh::{Endpoint, EndpointAddr, SecretKey};
 
-use super::{Dialer, OUTER_DATAGRAM_BYTES, PROTOCOL, STREAMS_MAX, StreamConnection, loopback};
+use super::{Dialer, PROTOCOL, STREAMS_MAX, StreamConnection, datagram_bytes, loopback};
 use crate::serve::serve_connection;
 
 /// The server's key; the client derives its identity from it.
@@ -96,8 +96,8 @@ impl StreamConnection for Connection {
 
 fn builder() -> Result<Builder> {
     let transport = QuicTransportConfig::builder()
-        .initial_mtu(OUTER_DATAGRAM_BYTES)
-        .min_mtu(OUTER_DATAGRAM_BYTES)
+        .initial_mtu(datagram_bytes())
+        .min_mtu(datagram_bytes())
         .mtu_discovery_config(None)
         .max_concurrent_bidi_streams(STREAMS_MAX.into())
         .max_concurrent_uni_streams(STREAMS_MAX.into())

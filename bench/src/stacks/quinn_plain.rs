@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use quinn::{Endpoint, TokioRuntime};
 use wiremesh_quic::{Provider, at_least_assumed, default_transport};
 
-use super::{Dialer, OUTER_DATAGRAM_BYTES, PROTOCOL, pin, udp_socket};
+use super::{Dialer, PROTOCOL, datagram_bytes, pin, udp_socket};
 use crate::serve::serve_connection;
 
 /// Serves until the process ends; announces the socket address.
@@ -41,13 +41,13 @@ pub fn dialer(target: &str) -> Result<PlainDialer> {
 
 fn endpoint(is_server: bool) -> Result<(Endpoint, Provider)> {
     let mut transport = default_transport();
-    pin(&mut transport, OUTER_DATAGRAM_BYTES);
+    pin(&mut transport, datagram_bytes());
     let provider = Provider::new([u8::from(is_server); 32], at_least_assumed(transport)?);
     let config = is_server
         .then(|| provider.server_config(&[PROTOCOL]))
         .transpose()?;
     let mut shared = provider.endpoint_config();
-    shared.max_udp_payload_size(OUTER_DATAGRAM_BYTES)?;
+    shared.max_udp_payload_size(datagram_bytes())?;
     let runtime = Arc::new(TokioRuntime);
     let endpoint = Endpoint::new(shared, config, udp_socket()?, runtime)?;
     Ok((endpoint, provider))

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
 
-use super::{Dialer, OUTER_DATAGRAM_BYTES, PROTOCOL, pin, udp_socket};
+use super::{Dialer, PROTOCOL, datagram_bytes, pin, udp_socket};
 use crate::serve::serve_connection;
 
 /// The ring provider of rustls.
@@ -108,7 +108,7 @@ impl Dialer for QuinnDialer {
 
 fn transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
-    pin(&mut transport, OUTER_DATAGRAM_BYTES);
+    pin(&mut transport, datagram_bytes());
     Arc::new(transport)
 }
 

@@ -9,13 +9,15 @@ use anyhow::{Context, Result, ensure};
 use wiremesh::address::overlay_address;
 use wiremesh::{Admission, Connection, Node, NodeBuilder, NodeId, PeerConfig, Ticket};
 
-use super::{Dialer, PROTOCOL, StreamConnection, loopback, pin};
+use super::{Dialer, PROTOCOL, StreamConnection, datagram_bytes, loopback, pin};
 use crate::load::{self, Metrics, Mode, Workload};
 use crate::serve::serve_connection;
 use crate::system;
 
-/// What an inner packet of 1,420 bytes leaves to QUIC, behind 48 bytes of IPv6 and UDP.
-const INNER_DATAGRAM_BYTES: u16 = 1_372;
+/// Header and tag of a WireGuard transport message.
+const WIREGUARD_BYTES: u16 = 32;
+/// Headers of IPv6 and UDP inside the tunnel.
+const INNER_HEADER_BYTES: u16 = 48;
 
 /// Unknown peers that the server lets in.
 const PEERS_MAX: u32 = 100_000;
@@ -204,8 +206,10 @@ async fn idle_peer(peers: usize) -> Result<Metrics> {
 /// The library's own defaults, except for what is equal in every column.
 fn builder() -> NodeBuilder {
     let mut transport = wiremesh::default_transport();
-    pin(&mut transport, INNER_DATAGRAM_BYTES);
+    let mtu = datagram_bytes() - WIREGUARD_BYTES;
+    pin(&mut transport, mtu - INNER_HEADER_BYTES);
     Node::builder()
+        .mtu(mtu)
         .listen(loopback())
         .protocol(protocol())
         .transport(transport)
