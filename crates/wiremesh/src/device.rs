@@ -15,8 +15,11 @@ use wiremesh_wire::Now;
 use wiremesh_wire::address::{OVERLAY_NET, STREAM_PORT};
 use wiremesh_wire::ip::{self, PROTOCOL_UDP};
 
-/// Super-packets taken from the interface before the socket has its turn.
-const READS_PER_TURN: usize = 4;
+/// Packets or super-packets taken from the interface before the socket has its turn: as many small
+/// ones as leave in one system call.
+const READS_PER_TURN: usize = 64;
+/// System calls of the largest size that they may come to.
+const BATCHES_PER_TURN: usize = 4;
 
 // Extension headers of IPv6 (IANA's list).
 const HOP_BY_HOP: u8 = 0;
@@ -170,6 +173,7 @@ impl Tunnel {
     /// Sends what the host has for the peers, as far as the socket takes it.
     pub(crate) fn pump(&self, device: &HostDevice, arrival: &mut Arrival) -> io::Result<()> {
         self.with(|state, now| {
+            let mut batches = 0;
             for _ in 0..READS_PER_TURN {
                 if state.outbox.is_blocked() || state.outbox.is_full() {
                     break;
@@ -181,6 +185,10 @@ impl Tunnel {
                 }
                 if state.outbox.has_full_batch() {
                     self.flush(state);
+                    batches += 1;
+                    if batches == BATCHES_PER_TURN {
+                        break;
+                    }
                 }
             }
             Ok(())
