@@ -319,6 +319,24 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_announces_no_bare_streams() {
+        let caps = |plane, bare_streams| {
+            let public = curve25519_dalek::MontgomeryPoint::mul_base_clamped([7; 32]).to_bytes();
+            let id = NodeId::from_bytes(&public).expect("a public key");
+            let mut config = LocalConfig::new(SecretKey::from_bytes([7; 32]));
+            config.plane = plane;
+            config.bare_streams = bare_streams;
+            let now = UnixTime::from_secs_nanos(1_700_000_000, 0);
+            let local = Local::new(config, id, now, &mut Zeros).expect("the default");
+            local.caps()
+        };
+        assert_eq!(caps(Plane::Kernel, true), 0);
+        assert_eq!(caps(Plane::Engine, false), CAP_SESSION_GATE);
+        let both = CAP_SESSION_GATE | CAP_BARE_STREAMS;
+        assert_eq!(caps(Plane::Engine, true), both);
+    }
+
+    #[test]
     fn a_record_is_signed_anew_in_time_and_when_the_clock_was_put_back() {
         let secret = SecretKey::from_bytes([7; 32]);
         let public = curve25519_dalek::MontgomeryPoint::mul_base_clamped([7; 32]).to_bytes();

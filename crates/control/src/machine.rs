@@ -242,7 +242,7 @@ pub struct Machine {
     peer_lost_key: bool,
     /// The peer is our engine, by the newest of its messages.
     peer_has_session_gate: bool,
-    /// Both take bare stream packets, by the newest exchange that proved who says so.
+    /// Both have announced bare stream packets in the newest exchange.
     bare_streams: bool,
     /// The newest message of the peer named this record of ours.
     peer_holds: [u8; 32],
@@ -464,7 +464,6 @@ impl Machine {
             machine.retry_at = None;
             machine.pokes = 0;
             machine.legacy = false;
-            machine.bare_streams = false;
             machine.confirmed = false;
             machine.peer_lost_key = false;
             if machine.slot.take().is_some() {

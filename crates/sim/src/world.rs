@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use wiremesh_control::Phase;
 use wiremesh_core::{Event, PeerConfig, Transmit};
-use wiremesh_wire::NodeId;
+use wiremesh_wire::{Content, NodeId};
 
 /// Calls of one node's timers within a second of virtual time that are too many.
 const TIMER_CALLS_MAX: u32 = 2_000;
@@ -266,7 +266,9 @@ impl Simulation {
             if let (Some(watch), Some(from)) = (&self.watch, self.checker.host_of(&peer)) {
                 watch.on_delivered(number, from, self.time, &bytes)?;
             }
-            self.deliver(number, peer, &mut buffer[received.packet])?;
+            let mut packet = received.packet;
+            packet.start += usize::from(received.content == Content::Stream);
+            self.deliver(number, peer, &mut buffer[packet])?;
         }
         self.drain(number)?;
         self.checker.check_node(number, &self.hosts[number])

@@ -217,10 +217,12 @@ impl Machine {
         }
     }
 
-    /// Whether both ends take stream packets without IP and UDP headers.
+    /// Whether both ends take stream packets without IP and UDP headers. Only beside a key: what
+    /// goes on a session under it goes to the very process that announced them, while at L1 a
+    /// session says nothing of who answers today.
     #[must_use]
     pub fn agrees_on_bare_streams(&self) -> bool {
-        self.bare_streams
+        self.bare_streams && self.slot.is_some()
     }
 
     /// The pin as it is now.

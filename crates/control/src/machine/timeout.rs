@@ -139,8 +139,6 @@ impl Machine {
         let admitted = self.admission == Admission::Admitted;
         let l1_is_enough = self.required(cx.local) == Level::Classical;
         if admitted && l1_is_enough && self.record_allows_legacy(cx) {
-            // Another build than the one that answered last, perhaps.
-            self.bare_streams = false;
             self.open_legacy(cx);
         }
         let told = matches!(

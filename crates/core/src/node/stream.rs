@@ -1,7 +1,7 @@
 //! Stream packets without IP and UDP headers: who takes them, sealing and opening them.
 //!
-//! Owns the rule that such a packet passes only where both ends have agreed on it, and only where
-//! application data does. Never looks into QUIC beyond the first byte. docs/spec.md section 4.1.
+//! Owns the rule that such a packet passes only where both ends have agreed on it, beside a key, and
+//! only where application data does. Never looks into QUIC beyond the first byte. docs/spec.md section 4.1.
 
 use super::data::{HEADER_BYTES, Plaintext, TAG_BYTES};
 use super::shared::Shared;
@@ -59,6 +59,16 @@ impl Node {
             _ => {}
         }
         sealed
+    }
+}
+
+/// For tests: a peer that keeps no rules.
+#[doc(hidden)]
+impl Node {
+    pub fn test_send_bare_streams(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.of(key) {
+            peer.bare_streams = true;
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use wiremesh_core::{
     Admission, Event, Node, NodeConfig, Path, PeerConfig, PeerKey, PeerState, PeerStatus, Rejected,
 };
 use wiremesh_wire::address::overlay_address;
-use wiremesh_wire::{Instant, NodeId, Now, SecretKey, Tai64n, UnixTime, ip};
+use wiremesh_wire::{Content, Instant, NodeId, Now, SecretKey, Tai64n, UnixTime, ip};
 
 /// One way of the wire.
 pub const LATENCY: Duration = Duration::from_millis(10);
@@ -26,6 +26,7 @@ pub struct Sent {
     pub from: SocketAddr,
     pub to: SocketAddr,
     pub bytes: Vec<u8>,
+    pub ecn: u8,
 }
 
 impl Sent {
@@ -61,6 +62,8 @@ pub struct Host {
     pub addr: SocketAddr,
     pub events: Vec<Event>,
     pub received: Vec<Vec<u8>>,
+    /// What each of them is, and whose.
+    pub sources: Vec<(Content, PeerKey)>,
     pub floor: Option<Tai64n>,
 }
 
@@ -147,6 +150,7 @@ impl Net {
             addr: addr(n + 1),
             events: Vec::new(),
             received: Vec::new(),
+            sources: Vec::new(),
             floor: None,
         });
         n
@@ -257,6 +261,7 @@ impl Net {
             from,
             to,
             bytes,
+            ecn: 0,
         });
     }
 
@@ -268,6 +273,7 @@ impl Net {
             .node
             .handle_datagram(self.now, Path::to(from), &mut buffer);
         if let Some(received) = received {
+            host.sources.push((received.content, received.peer));
             host.received.push(buffer[received.packet].to_vec());
         }
         self.drain();
@@ -293,6 +299,7 @@ impl Net {
                     from: host.addr,
                     to: transmit.path.remote,
                     bytes: transmit.datagram,
+                    ecn: transmit.ecn,
                 });
             }
         }

@@ -9,8 +9,8 @@ use wiremesh::{Node, NodeId, SecretKey};
 use wiremesh_core::{
     ControlConfig, Node as Engine, NodeConfig, NotReady, Path, PeerConfig, PeerKey,
 };
-use wiremesh_wire::address::overlay_address;
-use wiremesh_wire::{Instant, Now, UnixTime, ip};
+use wiremesh_wire::address::{STREAM_PORT, overlay_address};
+use wiremesh_wire::{Content, Instant, Now, UnixTime, ip};
 
 /// The port of the echo that [`Raw::settle`] uses.
 pub const MARKER_PORT: u16 = 9;
@@ -28,10 +28,14 @@ pub struct Raw {
 impl Raw {
     /// A raw peer that knows the node; nothing is sent yet. It takes no bare stream packets.
     pub async fn new(node: &Node, secret: [u8; 32]) -> Self {
+        Self::made(node, secret, false).await
+    }
+
+    async fn made(node: &Node, secret: [u8; 32], bare_streams: bool) -> Self {
         let began = std::time::Instant::now();
         let mut config = NodeConfig::new(SecretKey::from_bytes(secret));
         config.control = Some(ControlConfig {
-            bare_streams: false,
+            bare_streams,
             ..ControlConfig::default()
         });
         let mut engine = Engine::new(config, secret, now(began)).expect("a valid key");
@@ -51,12 +55,22 @@ impl Raw {
 
     /// A raw peer with a session that data may travel on.
     pub async fn connected(node: &Node, secret: [u8; 32]) -> Self {
-        let mut raw = Self::new(node, secret).await;
-        raw.handshake().await;
-        while !raw.engine.is_ready(raw.now(), raw.peer) {
-            raw.receive().await;
-        }
+        Self::new(node, secret).await.ready().await
+    }
+
+    /// The same, and it takes bare stream packets; [`Raw::receive`] puts headers in front.
+    pub async fn with_bare_streams(node: &Node, secret: [u8; 32]) -> Self {
+        let raw = Self::made(node, secret, true).await.ready().await;
+        assert!(raw.engine.takes_bare_streams(raw.peer));
         raw
+    }
+
+    async fn ready(mut self) -> Self {
+        self.handshake().await;
+        while !self.engine.is_ready(self.now(), self.peer) {
+            self.receive().await;
+        }
+        self
     }
 
     pub fn now(&self) -> Now {
@@ -111,6 +125,18 @@ impl Raw {
         self.flush().await;
     }
 
+    /// Sends a bare stream packet.
+    pub async fn inject_bare(&mut self, packet: &[u8]) {
+        let mut datagram = Vec::new();
+        let now = self.now();
+        let sealed = self
+            .engine
+            .seal_stream_packet(now, self.peer, packet, &mut datagram);
+        let path = sealed.expect("there is a session");
+        self.outside(&datagram, path.remote).await;
+        self.flush().await;
+    }
+
     /// Sends a UDP datagram with any addresses.
     pub async fn inject_udp(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
         self.inject(&udp(from, to, payload)).await;
@@ -126,7 +152,12 @@ impl Raw {
         let received = self
             .engine
             .handle_datagram(self.now(), Path::to(from), datagram);
-        let packet = received.map(|received| datagram[received.packet].to_vec());
+        let (from, to) = (self.theirs().into(), self.own().into());
+        let ends = [from, to].map(|address| SocketAddr::new(address, STREAM_PORT));
+        let packet = received.map(|received| match received.content {
+            Content::Stream => udp(ends[0], ends[1], &datagram[received.packet]),
+            _ => datagram[received.packet].to_vec(),
+        });
         self.flush().await;
         packet
     }
