@@ -3,6 +3,7 @@
 //! Owns names, help texts and examples. It checks the form of an argument and nothing else.
 
 mod access;
+mod bench;
 #[cfg(target_os = "linux")]
 mod exec;
 mod install;
@@ -10,6 +11,7 @@ mod security;
 mod wireguard;
 
 pub use access::{ForwardArgs, ProxyArgs};
+pub use bench::BenchArgs;
 #[cfg(target_os = "linux")]
 pub use exec::ExecArgs;
 pub use install::InstallArgs;
@@ -53,6 +55,8 @@ pub enum Command {
     Receive(ReceiveArgs),
     /// Connects standard input and output with those of another host
     Pipe(PipeArgs),
+    /// Measures the tunnel between two hosts, beside plain UDP and TCP on the same path
+    Bench(BenchArgs),
     /// Sends ICMP echo requests to a peer, inside the tunnel
     Ping(PingArgs),
     /// Runs a SOCKS 5 proxy, through which programs of this host reach the peers

@@ -2,6 +2,7 @@
 //!
 //! Owns the way from arguments to a command, and from its end to an exit code.
 
+mod bench;
 mod demo;
 #[cfg(target_os = "linux")]
 mod exec;
@@ -75,6 +76,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Send(args) => send::run(args).await,
         Command::Receive(args) => receive::run(args).await,
         Command::Pipe(args) => pipe::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
         Command::Ping(args) => ping::run(args).await,
         Command::Proxy(args) => proxy::run(args).await,
         Command::Forward(args) => forward::run(args).await,

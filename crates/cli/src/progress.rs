@@ -45,6 +45,64 @@ impl Progress {
     }
 }
 
+/// A bar for work whose parts are known by number and name. Drawn on a terminal only: elsewhere it
+/// would be a line for each part.
+#[derive(Debug)]
+pub struct Steps {
+    total: usize,
+    done: usize,
+    redraws: bool,
+}
+
+impl Steps {
+    /// For so many parts.
+    pub fn new(total: usize) -> Self {
+        Self {
+            total,
+            done: 0,
+            redraws: term::stderr_redraws(),
+        }
+    }
+
+    /// The next part begins.
+    pub fn next(&mut self, what: &str) {
+        self.done += 1;
+        self.draw(&steps_line(self.done, self.total, what, term::columns()));
+    }
+
+    /// Removes the bar: what was made speaks for itself.
+    pub fn finish(&self) {
+        self.draw("");
+    }
+
+    fn draw(&self, text: &str) {
+        if self.redraws {
+            let mut stderr = std::io::stderr().lock();
+            // Progress that nobody can see is no reason to stop.
+            let _ = write!(stderr, "\r\u{1b}[K{text}").and_then(|()| stderr.flush());
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        // A message that follows begins on a clean line.
+        self.finish();
+    }
+}
+
+/// One line: bar, number, name. The part that is under way is not done.
+fn steps_line(number: usize, total: usize, what: &str, columns: usize) -> String {
+    let bar = bar((number.saturating_sub(1)) as f64 / total.max(1) as f64, 24);
+    let text = format!("{bar} {number} of {total}  {what}");
+    text.chars().take(columns.saturating_sub(1)).collect()
+}
+
+fn bar(part: f64, width: usize) -> String {
+    let filled = ((part * width as f64) as usize).min(width);
+    format!("{}{}", "█".repeat(filled), "░".repeat(width - filled))
+}
+
 async fn draw(meter: Arc<Meter>, mut stopped: oneshot::Receiver<()>) {
     let redraws = term::stderr_redraws();
     let mut ticks = tokio::time::interval(if redraws { REDRAW_EVERY } else { PRINT_EVERY });
@@ -124,8 +182,7 @@ fn line(snapshot: &Snapshot, rate: &Rate, columns: usize) -> String {
         done as f64 / snapshot.bytes_total as f64
     };
     let width = columns.saturating_sub(WORDS).clamp(6, 24);
-    let filled = ((part * width as f64) as usize).min(width);
-    let bar = format!("{}{}", "█".repeat(filled), "░".repeat(width - filled));
+    let bar = bar(part, width);
     let speed = rate.bytes_per_second();
     let left = snapshot.bytes_total - done;
     let eta = match (left, speed) {
@@ -194,6 +251,16 @@ mod tests {
         }
         let text = line(&snapshot(0, 0, 10), &steady(0), 200);
         assert!(text.contains("stalled"), "{text}");
+    }
+
+    #[test]
+    fn steps_are_named_and_fit() {
+        let text = steps_line(5, 16, "throughput up", 80);
+        assert!(text.ends_with(" 5 of 16  throughput up"), "{text}");
+        assert_eq!(text.matches('█').count(), 6);
+        for (number, total, columns) in [(0, 0, 0), (9, 3, 10), (1, 1, 200)] {
+            assert!(steps_line(number, total, "x", columns).chars().count() <= columns);
+        }
     }
 
     #[test]

@@ -23,6 +23,24 @@ pub fn rate(bytes_per_second: f64) -> String {
     format!("{}/s", bytes(bytes_per_second.max(0.0) as u64))
 }
 
+/// Bits per second in decimal units, as networks are sold: `9.87 Mbit/s`.
+pub fn bit_rate(bits_per_second: f64) -> String {
+    let mut value = bits_per_second.max(0.0);
+    for unit in ["bit/s", "kbit/s", "Mbit/s"] {
+        // What would be shown as 1000 is 1 of the next unit.
+        if value < 999.5 {
+            let decimals = if value < 9.995 {
+                2
+            } else {
+                usize::from(value < 99.95)
+            };
+            return format!("{value:.decimals$} {unit}");
+        }
+        value /= 1e3;
+    }
+    format!("{value:.2} Gbit/s")
+}
+
 /// A span in two units at most: `3.2 s`, `4 m 05 s`, `2 h 10 m`, `5 d 03 h`.
 pub fn span(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -58,6 +76,18 @@ mod tests {
             (u64::MAX, "16.0 EiB"),
         ] {
             assert_eq!(bytes(count), text);
+        }
+        for (bits, text) in [
+            (0.0, "0.00 bit/s"),
+            (999.4, "999 bit/s"),
+            (999.6, "1.00 kbit/s"),
+            (12_345.0, "12.3 kbit/s"),
+            (9.87e6, "9.87 Mbit/s"),
+            (1.234e9, "1.23 Gbit/s"),
+            (1e13, "10000.00 Gbit/s"),
+            (f64::NAN, "0.00 bit/s"),
+        ] {
+            assert_eq!(bit_rate(bits), text);
         }
         assert_eq!(rate(-1.0), "0 B/s");
         assert_eq!(rate(f64::INFINITY), "16.0 EiB/s");
