@@ -97,6 +97,9 @@ pub struct Peer {
     pub level_since_unix: Option<u64>,
     /// Epoch of the preshared key of the session in use; 0 is the configured one, or none.
     pub psk_epoch: Option<u32>,
+    /// Whether stream packets travel without IP and UDP headers to it.
+    #[serde(default)]
+    pub bare_streams: bool,
     /// When that key was agreed on, seconds since 1970.
     pub last_rotation_unix: Option<u64>,
     /// The level that application data needs; `null` for a stranger that is not admitted yet.
@@ -379,6 +382,7 @@ impl Peer {
             suite: peer.suite.map(|suite| suite.to_string()),
             level_since_unix: peer.since.map(unix),
             psk_epoch: peer.psk_epoch,
+            bare_streams: peer.bare_streams,
             last_rotation_unix: peer.last_rotation.map(unix),
             required: peer.required.map(|level| level.to_string()),
             pin: peer
@@ -444,6 +448,7 @@ pub(crate) mod tests {
                 suite: None,
                 level_since_unix: None,
                 psk_epoch: None,
+                bare_streams: false,
                 last_rotation_unix: None,
                 required: Some("L2".into()),
                 pin: Some(PinForm {

@@ -58,6 +58,7 @@ fn two_nodes_are_at_l2_and_status_tells_all_of_it() {
         let peer = peer(home);
         assert_eq!(peer["level"], "L2", "{peer}");
         assert_eq!(peer["suite"], "0x0002");
+        assert_eq!(peer["bare_streams"], true);
         assert_eq!(peer["required"], "L2");
         assert_eq!(peer["pin"]["level"], "L1", "no promise was made");
         assert!(peer["psk_epoch"].as_u64() > Some(0), "{peer}");

@@ -298,8 +298,15 @@ impl Tunnel {
         }
         let mut staged = false;
         let mut last = None;
+        let mut result = Ok(());
         for segment in segments {
-            staged |= self.send_payload(&mut state, now, peer, flow, segment.as_ref())?;
+            match self.send_payload(&mut state, now, peer, flow, segment.as_ref()) {
+                Ok(waits) => staged |= waits,
+                Err(failure) => {
+                    result = Err(failure);
+                    break;
+                }
+            }
             last = Some(segment);
         }
         if let Some(last) = last.filter(|_| source_port == STREAM_PORT && !staged) {
@@ -317,7 +324,7 @@ impl Tunnel {
         } else {
             self.flush(&mut state);
         }
-        Ok(())
+        result
     }
 
     /// Keeps what a peer that does not answer may have to be told again.
@@ -349,7 +356,8 @@ impl Tunnel {
         };
         let ecn = ip::ecn(&packet);
         let payload = &packet[UDP6_HEADER_BYTES..];
-        if !self.send_bare(state, now, peer, ecn, payload) {
+        let bare = self.send_bare(state, now, peer, ecn, payload);
+        if !bare && packet.len() <= self.mtu_bytes {
             let fill = |out: &mut [u8]| out.copy_from_slice(&packet);
             self.seal(state, now, peer, packet.len(), ecn, fill);
         }

@@ -71,6 +71,8 @@ fn the_kernel_and_our_engine_agree_on_l2_in_either_role() {
         assert_eq!(world.lost(up), 0, "{makes:?}");
         for at in 0..2 {
             assert_eq!(world.security(at, 1 - at).level, Some(Level::PostQuantum));
+            // The kernel gives nobody a packet that is not IP.
+            assert!(!world.status(at, 1 - at).bare_streams);
         }
     }
 }
