@@ -7,7 +7,7 @@ use super::control::{Control, lost, other_version};
 use super::lane::Lane;
 use super::message::{Answer, Offer, Request, SIZE_MAX, Token, Way};
 use super::port::Port;
-use super::report::{Figure, Measure, Report, Row};
+use super::report::{Figure, Measure, NOT_ASKED, Report, Row};
 use super::stream::{self, Moved};
 use super::summary::{Pings, Search};
 use super::talk;
@@ -81,7 +81,7 @@ pub async fn measure(
         token,
         tunnel: Lane::new(port, to, token),
         tunnel_payload_max,
-        plain: Plain::none("not asked for"),
+        plain: Plain::none(NOT_ASKED),
         steps: Steps::new(if args.no_plain { STEPS } else { 2 * STEPS }),
         test: 0,
         rows: Vec::new(),

@@ -72,8 +72,9 @@ fn refused(why: Refusal) -> Failure {
         Refusal::Secret => Failure::input("the other side refused the ticket")
             .at("the argument TICKET")
             .fix("ask for a new one: a ticket of `wiremesh bench` is good while that runs"),
-        Refusal::Busy => Failure::runtime("the other side is measuring with another host")
-            .fix("try again when that has ended"),
+        Refusal::Busy => Failure::runtime("the other side is measuring with another host").fix(
+            "try again when that has ended; a host that is lost is given up within two minutes",
+        ),
         Refusal::Malformed => other_version(),
         Refusal::Unable => Failure::runtime("the other side cannot send what it was asked for")
             .fix("try again; if it stays so, add --no-plain"),

@@ -13,6 +13,9 @@ use wiremesh::{NodeId, Security};
 /// A figure, or why there is none.
 pub type Figure = Result<f64, String>;
 
+/// Why there is no figure of the plain path when the user wants none.
+pub const NOT_ASKED: &str = "not asked for";
+
 /// What a figure is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
@@ -184,13 +187,17 @@ impl Report {
                 Ok(figure) => Cell::number(unit.show(*figure)),
                 Err(_) => Cell::number("-").colour(Colour::Faint),
             };
+            let mut note = row.reason();
+            if note == NOT_ASKED {
+                note.clear();
+            }
             let ratio = row.ratio().map(|ratio| format!("{ratio:.2}"));
             table.row(vec![
                 Cell::text(title),
                 cell(&row.tunnel),
                 cell(&row.plain),
                 Cell::number(ratio.unwrap_or_else(|| "-".to_owned())),
-                Cell::text(row.reason()).colour(Colour::Doubt),
+                Cell::text(note).colour(Colour::Doubt),
             ]);
         }
         text += &table.draw(style);
