@@ -61,8 +61,12 @@ pub enum Admission {
 pub struct Limits {
     /// Peers, configured and provisional. Default 131,072. A further one is refused.
     pub peers_max: u32,
-    /// Packets waiting for a session, per peer. Default 128. A further one is given back.
+    /// Packets waiting for a session, per peer. Default 128. A further one is given back, and
+    /// counted.
     pub staged_packets_max: usize,
+    /// Bytes of all packets waiting for a session, with 128 bytes for each. Default 64 MiB. A
+    /// further packet is given back, and counted.
+    pub staged_bytes_max: usize,
     /// Datagrams waiting in [`crate::Node::poll_transmit`]. Default 8,192. Handshake messages
     /// beyond it are dropped and counted.
     pub transmits_max: usize,
@@ -79,6 +83,7 @@ impl Default for Limits {
         Self {
             peers_max: 131_072,
             staged_packets_max: 128,
+            staged_bytes_max: 64 << 20,
             transmits_max: 8_192,
             events_max: 16_384,
             handshakes_per_second_max: 1_000,

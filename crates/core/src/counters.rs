@@ -55,11 +55,13 @@ pub enum DropReason {
     NoAnswer,
     /// An event that found the queue full.
     EventsFull,
+    /// A packet of ours without a session, of whose peer, or of all peers, enough wait already.
+    StagedFull,
 }
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [DropReason; 24] = [
+    pub const ALL: [DropReason; 25] = [
         DropReason::Malformed,
         DropReason::Mac1,
         DropReason::CookieDemanded,
@@ -84,6 +86,7 @@ impl DropReason {
         DropReason::CookieInvalid,
         DropReason::NoAnswer,
         DropReason::EventsFull,
+        DropReason::StagedFull,
     ];
 
     /// A name for status and logs: lower case, words joined by `-`.
@@ -113,6 +116,7 @@ impl DropReason {
             DropReason::CookieInvalid => "cookie-invalid",
             DropReason::NoAnswer => "no-answer",
             DropReason::EventsFull => "events-full",
+            DropReason::StagedFull => "staged-full",
         }
     }
 }

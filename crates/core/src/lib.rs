@@ -33,6 +33,7 @@ mod prefixes;
 mod psk_slots;
 mod remote;
 mod sessions;
+mod staged;
 mod status;
 mod timers;
 mod wheel;

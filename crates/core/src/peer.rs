@@ -7,10 +7,10 @@ use crate::config::Path;
 use crate::psk_slots::PskSlots;
 use crate::remote::Remote;
 use crate::sessions::Sessions;
+use crate::staged::Staged;
 use crate::timers::Timers;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use wiremesh_control::PeerSettings;
@@ -68,7 +68,7 @@ pub(crate) struct Link {
     pub(crate) cookie: CookieState,
     pub(crate) timers: Timers,
     /// Packets that wait for a session, each with the time since when.
-    pub(crate) staged: VecDeque<(Instant, Vec<u8>)>,
+    pub(crate) staged: VecDeque<(Instant, Staged)>,
 }
 
 impl Link {

@@ -331,6 +331,7 @@ fn check_limits(number: usize, host: &Host) -> Check {
         && usage.links <= usage.peers
         && usage.indices <= 5 * usage.links
         && usage.staged_packets <= usage.links * limits.staged_packets_max
+        && usage.staged_bytes <= limits.staged_bytes_max
         && usage.transmits <= limits.transmits_max
         && usage.events <= limits.events_max;
     ensure(fine, Rule::WithinLimits, || {

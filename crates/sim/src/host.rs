@@ -266,6 +266,7 @@ impl Host {
                     | DropReason::NotIp
                     | DropReason::LimitReached
                     | DropReason::EventsFull
+                    | DropReason::StagedFull
                     | DropReason::NoAnswer
             )
         };

@@ -31,6 +31,8 @@ fn limits(random: &mut Random) -> Limits {
     Limits {
         peers_max: 12,
         staged_packets_max: random.between(1, 20) as usize,
+        // Room for a few dozen packets of all peers together.
+        staged_bytes_max: 16 << 10,
         transmits_max: random.between(16, 64) as usize,
         events_max: random.between(16, 64) as usize,
         handshakes_per_second_max: match random.below(6) {

@@ -52,6 +52,7 @@ pub(super) fn limits(tight: bool) -> Limits {
     Limits {
         peers_max: 3,
         staged_packets_max: 2,
+        staged_bytes_max: 2_000,
         transmits_max: 4,
         events_max: 4,
         handshakes_per_second_max: 0,
@@ -214,6 +215,7 @@ impl Host {
         assert!(usage.transmits <= self.limits.transmits_max);
         assert!(usage.events <= self.limits.events_max);
         assert!(usage.staged_packets <= usage.links * self.limits.staged_packets_max);
+        assert!(usage.staged_bytes <= self.limits.staged_bytes_max);
         assert!(usage.links <= usage.peers && usage.indices <= usage.links * 5);
         let (provisional, pending) = match self.admission {
             Admission::AllowList => (0, 0),

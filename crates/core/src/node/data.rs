@@ -256,6 +256,7 @@ impl Shared {
     fn queue_packet(&mut self, now: Now, peer: &mut Peer, packet: Vec<u8>) -> Result<(), Rejected> {
         if self.has_data_session(now, peer) {
             if self.transmits.len() >= self.limits.transmits_max {
+                self.counters.drop_for(DropReason::LimitReached);
                 return Err(Rejected::QueueFull(packet));
             }
             let mut datagram = Vec::with_capacity(packet.len() + 64);
@@ -278,12 +279,22 @@ impl Shared {
                 return Ok(());
             }
         }
-        if peer.link().staged.len() >= self.limits.staged_packets_max {
-            return Err(Rejected::QueueFull(packet));
-        }
-        peer.link().staged.push_back((now.instant, packet));
+        let staged = match peer.link().staged.len() < self.limits.staged_packets_max {
+            true => self.staging.stage(packet),
+            false => Err(packet),
+        };
+        // Also for want of room: what is offered next may find the session there.
         self.want_session(now, peer);
-        Ok(())
+        match staged {
+            Ok(staged) => {
+                peer.link().staged.push_back((now.instant, staged));
+                Ok(())
+            }
+            Err(packet) => {
+                self.counters.drop_for(DropReason::StagedFull);
+                Err(Rejected::QueueFull(packet))
+            }
+        }
     }
 
     /// Seals what waited for a session; `false` if nothing did, or it goes on waiting.
@@ -297,10 +308,8 @@ impl Shared {
         let staged = core::mem::take(&mut peer.link().staged);
         let any = !staged.is_empty();
         for (_, packet) in staged {
-            // A full transmit queue stops here; the packets in it are on their way already.
-            if self.queue_packet(now, peer, packet).is_err() {
-                self.counters.drop_for(DropReason::LimitReached);
-            }
+            // A full transmit queue stops here, and counts; the packets in it are on their way.
+            let _ = self.queue_packet(now, peer, packet.into_packet());
         }
         any
     }

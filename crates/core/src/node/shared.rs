@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::load::Load;
 use crate::peer::{Peer, PeerKey};
 use crate::prefixes::Prefixes;
+use crate::staged::StagingPool;
 use crate::wheel::Wheel;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -65,6 +66,7 @@ pub(super) struct Shared {
     pub(super) wheel: Wheel,
     pub(super) load: Load,
     pub(super) cookies: CookieChecker,
+    pub(super) staging: StagingPool,
     pub(super) transmits: VecDeque<Transmit>,
     pub(super) events: VecDeque<Event>,
     pub(super) counters: Counters,
@@ -105,6 +107,7 @@ impl Shared {
             indices: HashMap::default(),
             wheel: Wheel::new(now.instant),
             load: Load::new(config.limits.handshakes_per_second_max, now.instant),
+            staging: StagingPool::new(config.limits.staged_bytes_max),
             transmits: VecDeque::new(),
             events,
             counters: Counters::default(),

@@ -19,6 +19,8 @@ pub struct Usage {
     pub indices: usize,
     /// Packets that wait for a session; per peer at most [`crate::Limits::staged_packets_max`].
     pub staged_packets: usize,
+    /// What they count in bytes; at most [`crate::Limits::staged_bytes_max`].
+    pub staged_bytes: usize,
     /// Datagrams that wait to be sent; at most [`crate::Limits::transmits_max`].
     pub transmits: usize,
     /// Events that wait to be taken; at most [`crate::Limits::events_max`].
@@ -39,6 +41,7 @@ impl Node {
             provisional_peers: self.provisional_peers as usize,
             pending_admissions: self.pending_admissions.len(),
             indices: self.shared.indices.len(),
+            staged_bytes: self.shared.staging.used_bytes(),
             transmits: self.shared.transmits.len(),
             events: self.shared.events.len(),
             ..Usage::default()

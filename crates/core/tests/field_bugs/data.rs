@@ -186,3 +186,35 @@ fn staged_packets_are_bounded_and_given_back() {
     net.run(6_000);
     assert_eq!(net.payloads(1), [[0], [1], [2]].map(|p| p.to_vec()));
 }
+
+#[test]
+fn staged_packets_of_all_peers_share_one_pool() {
+    let mut net = Net::new();
+    net.add(|config| {
+        config.limits.staged_packets_max = 100;
+        config.limits.staged_bytes_max = 2_000;
+    });
+    net.add(|_| ());
+    net.add(|_| ());
+    net.introduce(0, 1);
+    net.introduce(0, 2);
+    net.lost = Box::new(|_| true);
+    let mut taken = 0;
+    while net.try_send(0, 1 + taken % 2, &[7; 100]).is_ok() {
+        taken += 1;
+    }
+    let usage = net.hosts[0].node.usage();
+    assert_eq!(usage.staged_packets, taken);
+    assert!((1_500..=2_000).contains(&usage.staged_bytes), "{usage:?}");
+    for to in [1, 2] {
+        assert!(net.try_send(0, to, &[7; 100]).is_err());
+    }
+    let counters = net.hosts[0].node.counters();
+    assert_eq!(counters.dropped(DropReason::StagedFull), 3);
+    // Whatever forgets the packets gives their room back.
+    let key = net.hosts[0].node.peers().next().expect("two peers");
+    net.hosts[0].node.remove_peer(key);
+    assert!(net.hosts[0].node.usage().staged_bytes <= 1_200);
+    net.run(100_000);
+    assert_eq!(net.hosts[0].node.usage().staged_bytes, 0);
+}
