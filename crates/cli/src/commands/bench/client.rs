@@ -413,7 +413,7 @@ async fn connect(own: SocketAddr, to: SocketAddr, token: &Token) -> io::Result<T
 async fn pings_in(lane: &mut Lane, test: u32, duration: Duration) -> io::Result<Pings> {
     let until_full = duration / 5;
     tokio::time::sleep(until_full).await;
-    lane.pings(test, duration - until_full).await
+    lane.pings_on_time(test, duration - until_full).await
 }
 
 /// Has the other side send datagrams.

@@ -20,11 +20,19 @@ const REACH_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a ping may take.
 const PING_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Least patience with a datagram that may be too long; a few round trips if that is more.
-const PROBE_PATIENCE: Duration = Duration::from_millis(60);
+/// Time between two pings while something else fills the path.
+const PING_EVERY: Duration = Duration::from_millis(5);
 
-/// How often a length is tried.
-const PROBE_TRIES: u32 = 3;
+/// Least patience with what is under way; a few round trips if that is more.
+const SETTLED_AFTER: Duration = Duration::from_millis(200);
+
+/// Least patience with a datagram that may be too long, and with each repetition of it; a few round
+/// trips if that is more. What is lost by chance, or late on a busy host, is no limit of the path.
+const PROBE_PATIENCE: [Duration; 3] = [
+    Duration::from_millis(60),
+    Duration::from_millis(120),
+    Duration::from_millis(240),
+];
 
 /// A way for datagrams.
 pub struct Lane {
@@ -58,8 +66,8 @@ impl Lane {
     }
 
     /// A few round trips, in which what is under way arrives or is lost.
-    pub fn settled(&self) -> Duration {
-        (4 * self.round_trip).clamp(PROBE_PATIENCE, PING_PATIENCE)
+    fn settled(&self) -> Duration {
+        (4 * self.round_trip).clamp(SETTLED_AFTER, PING_PATIENCE)
     }
 
     /// Whether anybody answers.
@@ -118,15 +126,58 @@ impl Lane {
         while begun.elapsed() < duration && pings.times.len() < PINGS_MAX {
             number += 1;
             let asked = self.ask(Kind::Echo, PIECE_LEN, (test, number), PING_PATIENCE);
-            match asked.await? {
-                Some(time) => pings.times.push(time),
-                None => pings.lost += 1,
-            }
+            pings.times.extend(asked.await?);
         }
         if let Some(time) = pings.percentile(50) {
             self.round_trip = time;
         }
         Ok(pings)
+    }
+
+    /// Round trips that begin at fixed times. One after another would be many while the path is
+    /// fast and few while it is slow, and their median that of the fast times.
+    ///
+    /// # Errors
+    ///
+    /// The socket is closed.
+    pub async fn pings_on_time(&mut self, test: u32, duration: Duration) -> io::Result<Pings> {
+        let mut bytes = [0; PIECE_LEN];
+        let mut sent = Vec::new();
+        let mut times = Vec::new();
+        let mut ticks = tokio::time::interval(PING_EVERY);
+        let begun = Instant::now();
+        loop {
+            let sends = begun.elapsed() < duration;
+            let patient = begun.elapsed() < duration + PING_PATIENCE;
+            let done = !patient || !times.contains(&None);
+            if !sends && done {
+                break;
+            }
+            tokio::select! {
+                _ = ticks.tick() => if sends {
+                    let (kind, number) = (Kind::Echo, sent.len() as u64);
+                    Datagram { kind, test, number }.emit(&self.token, &mut bytes);
+                    sent.push(Instant::now());
+                    times.push(None);
+                    self.port.send(&bytes, self.to, None).await?;
+                },
+                received = self.port.receive(&mut self.inbox) => {
+                    received?;
+                    for (bytes, from) in self.inbox.datagrams() {
+                        let read = Datagram::parse(&self.token, bytes);
+                        let read = read.filter(|read| read.kind == Kind::Echoed && read.test == test);
+                        let number = read.and_then(|read| usize::try_from(read.number).ok());
+                        if let Some(number) = number.filter(|_| is_from(from, self.to))
+                            && let Some(sent) = sent.get(number)
+                        {
+                            times[number].get_or_insert(sent.elapsed());
+                        }
+                    }
+                }
+            }
+        }
+        let times = times.into_iter().flatten().collect();
+        Ok(Pings { times })
     }
 
     /// Sends datagrams at a rate; how many, and in which time. Then waits until they have arrived.
@@ -189,9 +240,10 @@ impl Lane {
         let mut number = 0;
         while let Some(length) = search.next(HEADER_LEN) {
             let mut arrived = false;
-            for _ in 0..PROBE_TRIES {
+            for least in PROBE_PATIENCE {
                 number += 1;
-                let asked = self.ask(Kind::Probe, length, (test, number), self.settled());
+                let patience = (4 * self.round_trip).clamp(least, PING_PATIENCE);
+                let asked = self.ask(Kind::Probe, length, (test, number), patience);
                 arrived = asked.await?.is_some();
                 if arrived {
                     break;

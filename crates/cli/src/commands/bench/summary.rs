@@ -5,13 +5,11 @@
 
 use std::time::Duration;
 
-/// Times of round trips, and how many had none.
+/// Times of round trips.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pings {
-    /// Of those that came back.
+    /// Of those that ended.
     pub times: Vec<Duration>,
-    /// How many did not.
-    pub lost: u64,
 }
 
 impl Pings {
@@ -108,7 +106,7 @@ mod tests {
     fn percentiles_are_by_nearest_rank() {
         let of = |count: u64, percent| {
             let times = (1..=count).rev().map(Duration::from_millis).collect();
-            let found = Pings { times, lost: 0 }.percentile(percent);
+            let found = Pings { times }.percentile(percent);
             found.map(|time| time.as_millis())
         };
         assert_eq!(of(0, 50), None);
