@@ -16,7 +16,7 @@ use crate::system;
 
 /// Header and tag of a WireGuard transport message.
 const WIREGUARD_BYTES: u16 = 32;
-/// Headers of IPv6 and UDP inside the tunnel.
+/// Headers of IPv6 and UDP inside the tunnel, of packets that have them.
 const INNER_HEADER_BYTES: u16 = 48;
 
 /// Unknown peers that the server lets in.
@@ -208,6 +208,11 @@ fn builder() -> NodeBuilder {
     let mut transport = wiremesh::default_transport();
     let mtu = datagram_bytes() - WIREGUARD_BYTES;
     pin(&mut transport, mtu - INNER_HEADER_BYTES);
+    // Both ends leave the inner headers away once they have agreed to, which is found out as a
+    // larger MTU.
+    let mut discovery = quinn::MtuDiscoveryConfig::default();
+    discovery.upper_bound(mtu);
+    transport.mtu_discovery_config(Some(discovery));
     Node::builder()
         .mtu(mtu)
         .listen(loopback())
