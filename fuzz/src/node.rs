@@ -15,16 +15,17 @@ use std::time::Duration;
 
 use wiremesh_control::{Level, PeerSettings};
 use wiremesh_core::{Admission, PeerConfig, PeerKey, Received};
-use wiremesh_wire::address::overlay_address;
-use wiremesh_wire::{Instant, NodeId, Now, PresharedKey, UnixTime, ip};
+use wiremesh_wire::address::{STREAM_PORT, overlay_address};
+use wiremesh_wire::{Content, Instant, NodeId, Now, PresharedKey, UnixTime, ip};
 
 use crate::input::Input;
 use host::{Disk, Host, address, limits};
 
 const OPERATIONS_MAX: usize = 96;
 const NODES: usize = 4;
-/// The serial number of a packet is behind its headers.
+/// The serial number of a packet is behind its headers and one byte that makes it a stream packet.
 const HEADER_LEN: usize = ip::IPV6_UDP_HEADER_LEN;
+const QUIC_SHORT_HEADER: u8 = 0x5a;
 
 struct Network {
     hosts: Vec<Host>,
@@ -199,7 +200,11 @@ impl Network {
     fn on_received(&mut self, at: usize, received: &Received, packet: &[u8]) {
         let from = self.hosts[at].node.node_id_of(received.peer);
         let from = from.and_then(|id| self.hosts.iter().position(|host| host.id == id));
-        let serial = packet.get(HEADER_LEN..).and_then(|rest| rest.first_chunk());
+        let payload = match received.content {
+            Content::Stream => Some(packet),
+            _ => packet.get(HEADER_LEN..),
+        };
+        let serial = payload.and_then(|rest| rest.get(1..)?.first_chunk());
         let serial = u32::from_le_bytes(*serial.expect("only whole packets are sealed"));
         let sealed = self.packets.get(serial as usize).copied();
         assert_eq!(
@@ -215,6 +220,8 @@ impl Network {
     }
 
     fn send_packet(&mut self, at: usize, whom: u8) {
+        // On the stream port it goes without headers where that is agreed.
+        let port = if whom & 0x80 == 0 { 7 } else { STREAM_PORT };
         let whom = usize::from(whom) % NODES;
         let serial = self.packets.len() as u32;
         let security = self
@@ -223,9 +230,10 @@ impl Network {
         let level = security.and_then(|security| security.level);
         self.packets.push((at, whom, level));
         let mut packet = vec![0; HEADER_LEN];
+        packet.push(QUIC_SHORT_HEADER);
         packet.extend_from_slice(&serial.to_le_bytes());
-        let way = [at, whom].map(|n| (overlay_address(&self.hosts[n].id), 7));
-        ip::emit_ipv6_udp(&mut packet, way[0], way[1], 4, 0);
+        let way = [at, whom].map(|n| (overlay_address(&self.hosts[n].id), port));
+        ip::emit_ipv6_udp(&mut packet, way[0], way[1], 5, 0);
         let _ = self.hosts[at].node.handle_packet(self.now, packet);
     }
 
