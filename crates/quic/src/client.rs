@@ -12,6 +12,7 @@ use quinn_proto::crypto::{
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError};
 
+use crate::attachment::Attachment;
 use crate::error::HandshakeError;
 use crate::keys::{NullKey, packet_keys, space_keys};
 use crate::message::{
@@ -41,6 +42,7 @@ pub(crate) struct ClientSession {
     parameters: TransportParameters,
     early_data: Option<bool>,
     chosen: Option<HandshakeData>,
+    attachment: Attachment,
 }
 
 impl ClientSession {
@@ -57,6 +59,7 @@ impl ClientSession {
             parameters: assumed,
             early_data: None,
             chosen: None,
+            attachment: Attachment::default(),
         }
     }
 
@@ -115,7 +118,7 @@ impl Session for ClientSession {
     }
 
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
-        None
+        Some(Box::new(self.attachment.clone()))
     }
 
     fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {

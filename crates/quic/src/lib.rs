@@ -11,8 +11,8 @@
 //! ties to the two peers' keys. Packets carry no proof of their origin; whoever can
 //! write a datagram with the peer's inner source address controls the connection. Quinn ignores
 //! datagrams of a connection that come from another address than the one it was made with, since
-//! migration is off. [`quinn_proto::crypto::Session::peer_identity`] is always `None`: the peer's
-//! identity is the tunnel's key for that address.
+//! migration is off. [`quinn_proto::crypto::Session::peer_identity`] says nothing of the peer, whose
+//! identity is the tunnel's key for that address: it gives the connection's [`Attachment`].
 //!
 //! # QUIC version and packets
 //!
@@ -77,6 +77,7 @@
 #![deny(missing_docs)]
 
 pub mod assumed;
+mod attachment;
 mod client;
 mod error;
 mod keys;
@@ -89,6 +90,7 @@ mod server;
 mod session_tests;
 mod transport;
 
+pub use attachment::Attachment;
 pub use keys::{PACKET_TAG, ResetKey, long_enough_for_a_reset};
 pub use message::{MESSAGE_LEN_MAX, PARAMETERS_LEN_MAX};
 pub use protocols::{

@@ -13,6 +13,7 @@ use quinn_proto::crypto::{
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError};
 
+use crate::attachment::Attachment;
 use crate::error::HandshakeError;
 use crate::keys::{NullKey, packet_keys, space_keys};
 use crate::message::{ClientHello, Inbox, Kind, emit_server_hello, emit_server_parameters};
@@ -40,6 +41,7 @@ pub(crate) struct ServerSession {
     peer: Option<TransportParameters>,
     early_data: bool,
     chosen: Option<HandshakeData>,
+    attachment: Attachment,
 }
 
 impl ServerSession {
@@ -52,6 +54,7 @@ impl ServerSession {
             peer: None,
             early_data: false,
             chosen: None,
+            attachment: Attachment::default(),
         }
     }
 
@@ -110,7 +113,7 @@ impl Session for ServerSession {
     }
 
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
-        None
+        Some(Box::new(self.attachment.clone()))
     }
 
     fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {

@@ -89,6 +89,16 @@ pub fn default_transport() -> TransportConfig {
 pub struct CheckedTransport(Arc<TransportConfig>);
 
 impl CheckedTransport {
+    /// Lets connections begin with the `receive_window` that peers assume. Gives the one that was
+    /// set, for [`quinn_proto::Connection::set_receive_window`] to grant later, or `None` if the
+    /// settings are in use already and stay as they are.
+    pub fn hold_back_receive_window(&mut self) -> Option<u64> {
+        let window = receive_window(&self.0);
+        let config = Arc::get_mut(&mut self.0)?;
+        config.receive_window(assumed_receive_window());
+        Some(window)
+    }
+
     /// The settings, in the form that quinn shares between connections.
     pub fn config(&self) -> Arc<TransportConfig> {
         Arc::clone(&self.0)
@@ -210,6 +220,16 @@ pub fn at_least_assumed(config: TransportConfig) -> Result<CheckedTransport, Set
         }
     }
     Ok(CheckedTransport(config))
+}
+
+fn receive_window(config: &Arc<TransportConfig>) -> u64 {
+    let written = Probe::parameters_of(config);
+    let list = parameters::walk(&written).expect("quinn writes well-formed parameters");
+    parameters::integer(&list, id::INITIAL_MAX_DATA).unwrap_or(0)
+}
+
+fn assumed_receive_window() -> VarInt {
+    VarInt::from_u64(assumed::INITIAL_MAX_DATA_BYTES).expect("the constant is small")
 }
 
 /// A crypto configuration that records the parameters it is given and starts nothing.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pair::{End, Fate, ONE_WAY, Pair, protocol, provider, receive, send};
 use quinn_proto::{ConnectionError, TransportErrorCode};
-use wiremesh_quic::{InvalidProtocols, NO_APPLICATION_PROTOCOL, ResetKey};
+use wiremesh_quic::{Attachment, InvalidProtocols, NO_APPLICATION_PROTOCOL, ResetKey};
 
 #[test]
 fn both_ends_learn_the_protocol_and_no_identity() {
@@ -17,7 +17,8 @@ fn both_ends_learn_the_protocol_and_no_identity() {
     for node in [&mut pair.client, &mut pair.server] {
         let connection = node.only();
         assert_eq!(protocol(connection).as_deref(), Some("test/1"));
-        assert!(connection.crypto_session().peer_identity().is_none());
+        let identity = connection.crypto_session().peer_identity();
+        assert!(Attachment::of(identity).is_some(), "nothing else is in it");
         assert!(
             connection
                 .crypto_session()
@@ -26,6 +27,21 @@ fn both_ends_learn_the_protocol_and_no_identity() {
         );
     }
     assert!(pair.client.lost.is_empty() && pair.server.lost.is_empty());
+}
+
+#[test]
+fn what_is_attached_lives_as_long_as_the_connection() {
+    let kept = Arc::new(());
+    let mut pair = Pair::connected();
+    for node in [&mut pair.client, &mut pair.server] {
+        let mut place = || Attachment::of(node.only().crypto_session().peer_identity());
+        place().expect("it is ours").attach(Arc::clone(&kept));
+        place().expect("it is ours").attach(Arc::clone(&kept));
+    }
+    assert_eq!(Arc::strong_count(&kept), 3, "the later one takes the place");
+    drop(pair);
+    assert_eq!(Arc::strong_count(&kept), 1);
+    assert!(Attachment::of(None).is_none());
 }
 
 #[test]

@@ -3,10 +3,12 @@
 //! Owns one task per connection that is being made, none per connection that is; and the count of
 //! connections per peer, since each costs memory from its first packet on.
 
+use crate::budget::Budget;
 use crate::port::lock;
 use crate::tunnel::Tunnel;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::mpsc;
 use wiremesh_quic::HandshakeData;
@@ -68,8 +70,10 @@ impl Drop for Permit {
 pub(crate) async fn accept_all(
     endpoint: quinn::Endpoint,
     tunnel: Weak<Tunnel>,
+    budget: Arc<Budget>,
     accepted: mpsc::Sender<Accepted>,
 ) {
+    let count = |refused: &AtomicU64| refused.fetch_add(1, Ordering::Relaxed);
     let census = Arc::new(Census::default());
     while let Some(incoming) = endpoint.accept().await {
         // Another user of the peer's host has no such port. In kernel mode nobody has looked before.
@@ -77,16 +81,23 @@ pub(crate) async fn accept_all(
             incoming.ignore();
             continue;
         }
+        if endpoint.open_connections() >= budget.connections_max {
+            count(&budget.refused.connections_full);
+            incoming.refuse();
+            continue;
+        }
         let Some(permit) = census.permit(incoming.remote_address().ip()) else {
+            count(&budget.refused.connections_of_peer_full);
             incoming.refuse();
             continue;
         };
-        let (tunnel, accepted) = (tunnel.clone(), accepted.clone());
+        let (tunnel, accepted, budget) = (tunnel.clone(), accepted.clone(), Arc::clone(&budget));
         tokio::spawn(async move {
             let Some(ready) = accept_one(incoming, tunnel, permit).await else {
                 return;
             };
             if let Err(mpsc::error::TrySendError::Full(ready)) = accepted.try_send(ready) {
+                count(&budget.refused.accept_backlog_full);
                 let reason = b"busy: too many connections wait to be accepted";
                 ready.quinn.close(BUSY.into(), reason);
             }

@@ -4,6 +4,7 @@
 //! the host's sockets and interface, then the tasks.
 
 use crate::admission::{Admission, AskFn, Decide};
+use crate::budget::Budget;
 use crate::builder::{MTU_DEFAULT, NodeBuilder, Wanted};
 use crate::device::HostDevice;
 use crate::engine::Engine;
@@ -130,11 +131,14 @@ impl NodeBuilder {
             let largest = stream_packet_max(usize::from(self.mtu_bytes), bare_streams);
             discover_up_to(&mut transport, largest);
         }
-        let transport = at_least_assumed(transport).map_err(BindError::Transport)?;
+        let mut transport = at_least_assumed(transport).map_err(BindError::Transport)?;
+        let window_max = transport.hold_back_receive_window();
+        let budget = Arc::new(Budget::new(self.unread_max, window_max, by_default));
         let provider = Provider::new(entropy()?, transport);
         let tunnel = Arc::new_cyclic(|me| Tunnel::new(me.clone(), parts));
         let streams = StreamSettings {
             provider,
+            budget,
             reset_key,
             protocols: self.protocols,
             connect_timeout: self.connect_timeout,

@@ -16,6 +16,9 @@ use wiremesh_wire::{IpNet, SecretKey};
 /// How long a preshared key that two nodes agreed on is used.
 const ROTATE_AFTER: Duration = Duration::from_secs(15 * 60);
 
+/// Bytes of all connections that wait to be read.
+const UNREAD_MAX: u64 = 256 << 20;
+
 /// The tunnel's MTU for which the default transport is made.
 pub(crate) const MTU_DEFAULT: u16 = 1_420;
 
@@ -34,6 +37,7 @@ pub struct NodeBuilder {
     pub(crate) bare_streams: bool,
     pub(crate) transport: Option<quinn::TransportConfig>,
     pub(crate) limits: Limits,
+    pub(crate) unread_max: u64,
     pub(crate) connect_timeout: Duration,
     pub(crate) security: Policy,
     pub(crate) rotate_after: Duration,
@@ -66,6 +70,7 @@ impl Default for NodeBuilder {
             bare_streams: true,
             transport: None,
             limits: Limits::default(),
+            unread_max: UNREAD_MAX,
             connect_timeout: Duration::from_secs(15),
             security: Policy::default(),
             rotate_after: ROTATE_AFTER,
@@ -162,7 +167,8 @@ impl NodeBuilder {
     }
 
     /// Settings of the streams. Default: [`crate::default_transport`]. Start from it; binding
-    /// fails if less is granted than every node must.
+    /// fails if less is granted than every node must. Their `receive_window` is the most that a
+    /// connection gets out of [`NodeBuilder::unread_max`], and their `send_window` stays as it is.
     pub fn transport(mut self, transport: quinn::TransportConfig) -> Self {
         self.transport = Some(transport);
         self
@@ -178,6 +184,25 @@ impl NodeBuilder {
     /// Peers that the node keeps. Default: 131,072.
     pub fn peers_max(mut self, count: u32) -> Self {
         self.limits.peers_max = count;
+        self
+    }
+
+    /// Bytes of all connections together that the application has not read; and as many that it
+    /// has written and no peer has acknowledged. Default: 256 MiB.
+    ///
+    /// Half of it is for the 128 KiB that each connection has, so it also says how many there can be:
+    /// 1,024 by default, a further one is refused. Of the other half a connection gets at most an
+    /// eighth of what is left, when the application takes it, and keeps that until it ends: 16 MiB
+    /// for the first ones, with [`crate::default_transport`], and less the more there are.
+    pub fn unread_max(mut self, bytes: u64) -> Self {
+        self.unread_max = bytes;
+        self
+    }
+
+    /// Bytes of packets of ours that wait for a session with their peer, of all peers together.
+    /// Default: 64 MiB; of one peer at most 128 packets. A further one is dropped and counted.
+    pub fn staged_max(mut self, bytes: usize) -> Self {
+        self.limits.staged_bytes_max = bytes;
         self
     }
 

@@ -111,6 +111,10 @@ impl Node {
             Whom::Ticket(ticket) => self.add_ticket(*ticket, proof.clone()).await?,
         };
         self.check_target(id).await?;
+        let most = self.budget().connections_max;
+        if self.endpoint().open_connections() >= most {
+            return Err(ConnectError::TooManyConnections(most));
+        }
         self.with_peer(&id, |state, now, key| {
             if proof.is_some() {
                 show_proof(state, now, key, proof);

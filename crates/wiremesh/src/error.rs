@@ -122,6 +122,9 @@ pub enum ConnectError {
     },
     /// The proof for the peer is longer than 4,096 bytes.
     ProofTooLong(usize),
+    /// The node has this many connections, incoming ones among them: as many as
+    /// [`crate::NodeBuilder::unread_max`] allows.
+    TooManyConnections(usize),
     /// The tunnel is up, but the streams did not connect; holds the peer's reason.
     Streams(quinn::ConnectionError),
     /// The node was closed.
@@ -182,6 +185,11 @@ impl fmt::Display for ConnectError {
                     "a proof of {len} bytes, at most {PROOF_MAX} are possible"
                 )
             }
+            Self::TooManyConnections(most) => write!(
+                f,
+                "the node has {most} connections, as many as it may have; fix: close some, or raise \
+                 `NodeBuilder::unread_max`"
+            ),
             Self::Streams(error) => write!(f, "{error}"),
             Self::Closed => write!(f, "the node was closed"),
         }

@@ -34,6 +34,8 @@ pub(crate) struct Ports {
     pub(crate) raw: RawQueues,
     /// Packets that a peer sent as if they were ours.
     pub(crate) spoofed: AtomicU64,
+    /// What found the queue full of a port or protocol that is bound no more.
+    overflowed_before: AtomicU64,
 }
 
 /// A ping that waits for its answer; forgotten when dropped.
@@ -75,7 +77,21 @@ impl Ports {
     }
 
     pub(crate) fn release(&self, port: u16) {
-        lock(&self.bound).remove(&port);
+        let released = lock(&self.bound).remove(&port);
+        released.iter().for_each(|queue| self.retire(queue));
+    }
+
+    /// Goes on counting what a queue has dropped.
+    pub(crate) fn retire(&self, queue: &PortQueue) {
+        self.overflowed_before
+            .fetch_add(queue.dropped(), Ordering::Relaxed);
+    }
+
+    /// Datagrams and packets that found the queue of their port or protocol full.
+    pub(crate) fn overflowed(&self) -> u64 {
+        let bound = lock(&self.bound);
+        let bound: u64 = bound.values().map(|queue| queue.dropped()).sum();
+        bound + self.raw.dropped() + self.overflowed_before.load(Ordering::Relaxed)
     }
 
     /// Waits for the answer to a ping for as long as the result is kept.

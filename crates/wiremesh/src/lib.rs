@@ -40,6 +40,7 @@
 mod accept;
 mod admission;
 mod bind;
+mod budget;
 mod builder;
 mod connect;
 mod connection;

@@ -4,6 +4,7 @@
 //! handle (a [`Node`], [`Peer`] or [`Connection`]) is dropped, or by [`Node::close`].
 
 use crate::accept::{Accepted, Permit, accept_all};
+use crate::budget::Budget;
 use crate::builder::NodeBuilder;
 use crate::connection::Connection;
 use crate::device::HostDevice;
@@ -48,6 +49,7 @@ struct Inner {
     tunnel: Arc<Tunnel>,
     endpoint: quinn::Endpoint,
     provider: Provider,
+    budget: Arc<Budget>,
     accepted: AsyncMutex<mpsc::Receiver<Accepted>>,
     network: String,
     network_id: NetworkId,
@@ -98,6 +100,7 @@ fn stop(tunnel: &Tunnel) {
 /// What the streams of a node are made from.
 pub(crate) struct StreamSettings {
     pub(crate) provider: Provider,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) reset_key: ResetKey,
     pub(crate) protocols: Vec<String>,
     pub(crate) connect_timeout: Duration,
@@ -116,6 +119,7 @@ impl Node {
     ) -> Result<Self, BindError> {
         let StreamSettings {
             provider,
+            budget,
             reset_key,
             protocols,
             connect_timeout,
@@ -146,6 +150,7 @@ impl Node {
         tokio::spawn(accept_all(
             endpoint.clone(),
             Arc::downgrade(&tunnel),
+            Arc::clone(&budget),
             sender,
         ));
         Ok(Self(Arc::new(Inner {
@@ -153,6 +158,7 @@ impl Node {
             tunnel,
             endpoint,
             provider,
+            budget,
             accepted: AsyncMutex::new(receiver),
             network,
             connect_timeout,
@@ -301,6 +307,7 @@ impl Node {
         protocol: String,
         permit: Option<Arc<Permit>>,
     ) -> Connection {
+        self.0.budget.grant(&quinn);
         Connection::new(quinn, peer, protocol, self.clone(), permit)
     }
 
@@ -310,6 +317,10 @@ impl Node {
 
     pub(crate) fn endpoint(&self) -> &quinn::Endpoint {
         &self.0.endpoint
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.0.budget
     }
 
     pub(crate) fn provider(&self) -> &Provider {
@@ -379,7 +390,7 @@ impl Node {
                 .into_iter()
                 .filter_map(|key| snapshot(state, now, key))
                 .collect(),
-            dropped: dropped(tunnel, state.engine.counters()),
+            dropped: dropped(tunnel, &self.0.budget, state.engine.counters()),
             refusals: state.refusals.list(),
             handshakes: state.engine.counters().handshakes,
             bare_sent: state.engine.counters().bare_sent,
@@ -472,14 +483,23 @@ fn snapshot(state: &State, now: Now, key: PeerKey) -> Option<PeerStatus> {
     Some(peer_status(core, &security, since, note))
 }
 
-fn dropped(tunnel: &Tunnel, counters: &wiremesh_core::Counters) -> Vec<(&'static str, u64)> {
+fn dropped(
+    tunnel: &Tunnel,
+    budget: &Budget,
+    counters: &wiremesh_core::Counters,
+) -> Vec<(&'static str, u64)> {
     let device = tunnel.plane.device.iter().flat_map(HostDevice::dropped);
     let spoofed = tunnel.ports.spoofed.load(Ordering::Relaxed);
     DropReason::ALL
         .into_iter()
         .map(|reason| (reason.name(), counters.dropped(reason)))
         .chain(device)
-        .chain([("a peer sent from our own address", spoofed)])
+        .chain([
+            ("a peer sent from our own address", spoofed),
+            ("port-full", tunnel.ports.overflowed()),
+            ("stream-queue-full", tunnel.streams.dropped()),
+        ])
+        .chain(budget.refused.counts())
         .filter(|(_, count)| *count > 0)
         .collect()
 }

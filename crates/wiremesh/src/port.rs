@@ -28,7 +28,18 @@ struct Arena {
 /// What each datagram counts besides its payload, so that small and empty ones are bounded too.
 pub(crate) const ITEM_BYTES: usize = size_of::<Item>();
 
+/// What an empty arena keeps for the next datagrams: several batches of the driver.
+const KEPT_BYTES: usize = 1 << 20;
+
 impl Arena {
+    /// Makes it ready to be filled again; gives back what one long queue took.
+    fn empty(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.items.clear();
+        self.items.shrink_to(KEPT_BYTES / 4 / ITEM_BYTES);
+    }
+
     fn held_bytes(&self) -> usize {
         self.bytes.len() + self.items.len() * ITEM_BYTES
     }
@@ -94,8 +105,15 @@ impl PortQueue {
             filling.dropped += 1;
             return None;
         }
-        let start = filling.arena.bytes.len();
-        filling.arena.bytes.extend_from_slice(payload);
+        let bytes = &mut filling.arena.bytes;
+        let start = bytes.len();
+        if bytes.capacity() - start < payload.len() {
+            // By doubling, but never beyond what can be used.
+            let needed = start + payload.len();
+            let capacity = (2 * bytes.capacity()).clamp(needed, self.bytes_max);
+            bytes.reserve_exact(capacity - start);
+        }
+        bytes.extend_from_slice(payload);
         filling.arena.items.push_back(Item {
             source: from.source,
             destination: from.destination,
@@ -134,7 +152,7 @@ impl PortQueue {
         let mut reading = lock(&self.reading);
         if reading.items.is_empty() {
             let mut filling = lock(&self.filling);
-            reading.bytes.clear();
+            reading.empty();
             std::mem::swap(&mut *reading, &mut filling.arena);
             if reading.items.is_empty() {
                 if filling.closed {

@@ -116,6 +116,11 @@ impl RawQueues {
         true
     }
 
+    /// Packets that found the queue of their protocol full.
+    pub(crate) fn dropped(&self) -> u64 {
+        lock(&self.0).values().map(|queue| queue.dropped()).sum()
+    }
+
     /// Ends all of them.
     pub(crate) fn close(&self) {
         lock(&self.0).values().for_each(|queue| queue.close());
@@ -140,6 +145,7 @@ impl Drop for RawSocket {
     fn drop(&mut self) {
         self.queue.close();
         lock(&self.tunnel.ports.raw.0).remove(&self.protocol);
+        self.tunnel.ports.retire(&self.queue);
     }
 }
 
