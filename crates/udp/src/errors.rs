@@ -54,6 +54,19 @@ impl DropReason {
         DropReason::NoBuffers,
     ];
 
+    /// A name for status and logs: lower case, words joined by `-`.
+    pub fn name(self) -> &'static str {
+        match self {
+            DropReason::NoSocket => "udp-no-socket",
+            DropReason::InvalidDestination => "udp-invalid-destination",
+            DropReason::Unreachable => "udp-unreachable",
+            DropReason::Refused => "udp-port-unreachable",
+            DropReason::NotPermitted => "udp-not-permitted",
+            DropReason::TooLarge => "udp-too-large",
+            DropReason::NoBuffers => "udp-no-buffers",
+        }
+    }
+
     pub(crate) fn index(self) -> usize {
         self as usize
     }

@@ -36,6 +36,8 @@ pub(crate) struct Ports {
     pub(crate) spoofed: AtomicU64,
     /// What found the queue full of a port or protocol that is bound no more.
     overflowed_before: AtomicU64,
+    /// Echo requests that came while the socket had enough to send.
+    unanswered: AtomicU64,
 }
 
 /// A ping that waits for its answer; forgotten when dropped.
@@ -85,6 +87,11 @@ impl Ports {
     pub(crate) fn retire(&self, queue: &PortQueue) {
         self.overflowed_before
             .fetch_add(queue.dropped(), Ordering::Relaxed);
+    }
+
+    /// Echo requests that were not answered.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// Datagrams and packets that found the queue of their port or protocol full.
@@ -222,8 +229,11 @@ impl Tunnel {
     /// the packet is neither.
     fn handle_icmp(&self, state: &mut State, now: Now, peer: PeerKey, packet: &mut [u8]) -> bool {
         // A peer that asks faster than the socket sends is not answered.
-        let answers = self.plane.device.is_none() && !state.outbox.is_full();
-        if answers && ip::turn_echo_request_into_reply(packet) {
+        if self.plane.device.is_none() && ip::turn_echo_request_into_reply(packet) {
+            if state.outbox.is_full() {
+                self.ports.unanswered.fetch_add(1, Ordering::Relaxed);
+                return true;
+            }
             let reply = &*packet;
             let fill = |out: &mut [u8]| out.copy_from_slice(reply);
             self.seal(state, now, peer, reply.len(), 0, fill);

@@ -30,6 +30,7 @@ use wiremesh_control::message::PROOF_MAX;
 use wiremesh_control::{Level, PeerSettings, Pin, Policy, Suites};
 use wiremesh_core::{DropReason, PeerKey};
 use wiremesh_quic::{Provider, ResetKey};
+use wiremesh_udp::DropReason as UdpDrop;
 use wiremesh_wire::address::network_id;
 use wiremesh_wire::ticket::ENDPOINTS_MAX;
 use wiremesh_wire::{Endpoint, NetworkId, NodeId, Now, Ticket};
@@ -489,6 +490,7 @@ fn dropped(
     counters: &wiremesh_core::Counters,
 ) -> Vec<(&'static str, u64)> {
     let device = tunnel.plane.device.iter().flat_map(HostDevice::dropped);
+    let udp = tunnel.plane.sockets.counters();
     let spoofed = tunnel.ports.spoofed.load(Ordering::Relaxed);
     DropReason::ALL
         .into_iter()
@@ -496,10 +498,12 @@ fn dropped(
         .chain(device)
         .chain([
             ("a peer sent from our own address", spoofed),
+            ("echo-outbox-full", tunnel.ports.unanswered()),
             ("port-full", tunnel.ports.overflowed()),
             ("stream-queue-full", tunnel.streams.dropped()),
         ])
         .chain(budget.refused.counts())
+        .chain(UdpDrop::ALL.map(|reason| (reason.name(), udp.dropped(reason))))
         .filter(|(_, count)| *count > 0)
         .collect()
 }

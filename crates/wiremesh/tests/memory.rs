@@ -121,7 +121,7 @@ impl Victims {
     /// session or a handshake, the outbox and what the engine queues.
     fn ceiling(&self) -> usize {
         let queues = 2 * 8 * MIB;
-        let streams = UNREAD_MAX as usize * 5 / 4 + CONNECTIONS_MAX * 90 * 1_024;
+        let streams = UNREAD_MAX as usize * 5 / 4 + CONNECTIONS_MAX * (90 + 384) * 1_024;
         let peers = (SILENT_PEERS + 8 + 2 * STRANGERS_MAX as usize) * 8_192;
         queues + streams + STAGED_MAX + peers + 2 * MIB
     }
@@ -210,8 +210,13 @@ impl Attackers {
     }
 }
 
-/// Writes on streams of a connection until no more is taken.
+/// Sends datagrams, and writes on streams of a connection until no more is taken.
 async fn fill(connection: Connection, full: Arc<AtomicU64>) {
+    let datagram = bytes::Bytes::from(pattern(1_000, 6));
+    for _ in 0..400 {
+        let sent = connection.send_datagram_wait(datagram.clone()).await;
+        sent.expect("the connection is open");
+    }
     let chunk = pattern(16 * 1_024, 5);
     let mut streams = Vec::new();
     let mut written = 0;
