@@ -12,7 +12,7 @@ use wiremesh_quic::{Attachment, SEND_WINDOW_BYTES, assumed};
 /// What each connection has from the start, each way: peers rely on it.
 const LEAST_BYTES: u64 = assumed::INITIAL_MAX_DATA_BYTES;
 /// A connection gets at most this part of what is left, so that there is always some left.
-const PART: u64 = 8;
+const PART: u64 = 32;
 
 /// The budget of a node.
 #[derive(Debug)]
@@ -107,14 +107,15 @@ mod tests {
 
     #[test]
     fn shares_become_smaller_never_exceed_the_budget_and_come_back() {
-        let bytes_max = 256 << 20;
+        let bytes_max = 512 << 20;
         let window_max = u64::from(RECEIVE_WINDOW_BYTES);
         let budget = Arc::new(Budget::new(bytes_max, Some(window_max), true));
-        assert_eq!(budget.connections_max, 1_024);
+        assert_eq!(budget.connections_max, 2_048);
         let shares: Vec<_> = (0..budget.connections_max)
             .map(|_| budget.share(window_max))
             .collect();
-        assert_eq!(LEAST_BYTES + shares[0].bytes, window_max);
+        assert_eq!(shares[0].bytes, 8 << 20);
+        assert!(shares[49].bytes > 1 << 20, "{}", shares[49].bytes);
         assert!(shares.is_sorted_by(|a, b| a.bytes >= b.bytes));
         let granted: u64 = shares.iter().map(|share| share.bytes + LEAST_BYTES).sum();
         assert!(granted <= bytes_max);

@@ -17,7 +17,7 @@ use wiremesh_wire::{IpNet, SecretKey};
 const ROTATE_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// Bytes of all connections that wait to be read.
-const UNREAD_MAX: u64 = 256 << 20;
+const UNREAD_MAX: u64 = 512 << 20;
 
 /// The tunnel's MTU for which the default transport is made.
 pub(crate) const MTU_DEFAULT: u16 = 1_420;
@@ -188,12 +188,12 @@ impl NodeBuilder {
     }
 
     /// Bytes of all connections together that the application has not read; and as many that it
-    /// has written and no peer has acknowledged. Default: 256 MiB.
+    /// has written and no peer has acknowledged. Default: 512 MiB.
     ///
     /// Half of it is for the 128 KiB that each connection has, so it also says how many there can be:
-    /// 1,024 by default, a further one is refused. Of the other half a connection gets at most an
-    /// eighth of what is left, when the application takes it, and keeps that until it ends: 16 MiB
-    /// for the first ones, with [`crate::default_transport`], and less the more there are.
+    /// 2,048 by default, a further one is refused. Of the other half a connection gets a 32nd of
+    /// what is left, when the application takes it, and keeps that until it ends: 8 MiB for the
+    /// first ones, 1.7 MiB for the 50th, and less the more there are.
     pub fn unread_max(mut self, bytes: u64) -> Self {
         self.unread_max = bytes;
         self
