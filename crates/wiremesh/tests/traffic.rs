@@ -4,7 +4,9 @@
 mod nodes;
 
 use bytes::Bytes;
-use nodes::{ECHO, builder, echo_node, exchange, in_time, introduce, pattern, plain_node};
+use nodes::{
+    ECHO, builder, echo_node, exchange, in_time, introduce, pattern, plain_node, serve_echo,
+};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -258,6 +260,31 @@ async fn a_peer_cannot_send_as_the_node_itself() {
             dropped.contains(&("a peer sent from our own address", 1)),
             "{dropped:?}"
         );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packets_grow_to_what_a_path_of_9_000_bytes_carries() {
+    in_time(async {
+        // With WireGuard's 32 bytes, and UDP and IPv6 around that.
+        const MTU: u16 = 9_000 - 32 - 48;
+        let server = builder().protocol(ECHO).mtu(MTU).bind().await;
+        let server = server.expect("binds");
+        serve_echo(&server);
+        let client = builder().mtu(MTU).bind().await.expect("binds");
+        let connection = client.connect(&server.ticket(), ECHO).await;
+        let connection = connection.expect("connects");
+        assert!(
+            connection.path().mtu_bytes <= 1_420,
+            "it begins with what passes everywhere"
+        );
+        // A probe goes with each step of the search.
+        while connection.path().mtu_bytes < MTU - 20 {
+            exchange(&connection, pattern(100_000, 1)).await;
+        }
+        assert!(connection.path().mtu_bytes <= MTU);
+        exchange(&connection, pattern(1_000_000, 2)).await;
     })
     .await;
 }
