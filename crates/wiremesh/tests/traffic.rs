@@ -275,10 +275,6 @@ async fn packets_grow_to_what_a_path_of_9_000_bytes_carries() {
         let client = builder().mtu(MTU).bind().await.expect("binds");
         let connection = client.connect(&server.ticket(), ECHO).await;
         let connection = connection.expect("connects");
-        assert!(
-            connection.path().mtu_bytes <= 1_420,
-            "it begins with what passes everywhere"
-        );
         // A probe goes with each step of the search.
         while connection.path().mtu_bytes < MTU - 20 {
             exchange(&connection, pattern(100_000, 1)).await;
