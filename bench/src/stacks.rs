@@ -14,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::load::{self, Metrics, Mode, Workload};
+use crate::serve::serve_connection;
 
 mod iroh;
 mod quinn_plain;
@@ -183,6 +184,19 @@ fn pin(transport: &mut quinn::TransportConfig, datagram_bytes: u16) {
         .mtu_discovery_config(None)
         .max_concurrent_bidi_streams(STREAMS_MAX.into())
         .max_concurrent_uni_streams(STREAMS_MAX.into());
+}
+
+/// Announces a server of quinn's and serves until the process ends.
+async fn serve_all(endpoint: quinn::Endpoint, announce: impl FnOnce(String)) -> Result<()> {
+    announce(endpoint.local_addr()?.to_string());
+    while let Some(incoming) = endpoint.accept().await {
+        tokio::spawn(async move {
+            if let Ok(connection) = incoming.await {
+                serve_connection(connection).await;
+            }
+        });
+    }
+    Ok(())
 }
 
 /// A UDP socket on a free loopback port, with large kernel buffers as far as the system lets us.

@@ -9,21 +9,12 @@ use anyhow::{Context, Result};
 use quinn::{Endpoint, TokioRuntime};
 use wiremesh_quic::{Provider, at_least_assumed, default_transport};
 
-use super::{Dialer, PROTOCOL, datagram_bytes, pin, udp_socket};
-use crate::serve::serve_connection;
+use super::{Dialer, PROTOCOL, datagram_bytes, pin, serve_all, udp_socket};
 
 /// Serves until the process ends; announces the socket address.
 pub async fn serve(announce: impl FnOnce(String)) -> Result<()> {
     let (endpoint, _) = endpoint(true)?;
-    announce(endpoint.local_addr()?.to_string());
-    while let Some(incoming) = endpoint.accept().await {
-        tokio::spawn(async move {
-            if let Ok(connection) = incoming.await {
-                serve_connection(connection).await;
-            }
-        });
-    }
-    Ok(())
+    serve_all(endpoint, announce).await
 }
 
 /// A client endpoint for the server at `target`, a socket address.

@@ -16,8 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
 
-use super::{Dialer, PROTOCOL, datagram_bytes, pin, udp_socket};
-use crate::serve::serve_connection;
+use super::{Dialer, PROTOCOL, datagram_bytes, pin, serve_all, udp_socket};
 
 /// The ring provider of rustls.
 pub fn ring() -> Arc<CryptoProvider> {
@@ -56,15 +55,7 @@ pub async fn serve(provider: Arc<CryptoProvider>, announce: impl FnOnce(String))
         udp_socket()?,
         Arc::new(TokioRuntime),
     )?;
-    announce(endpoint.local_addr()?.to_string());
-    while let Some(incoming) = endpoint.accept().await {
-        tokio::spawn(async move {
-            if let Ok(connection) = incoming.await {
-                serve_connection(connection).await;
-            }
-        });
-    }
-    Ok(())
+    serve_all(endpoint, announce).await
 }
 
 /// A client endpoint for the server at `target`, a socket address.
