@@ -33,7 +33,8 @@ pub mod endpoint;
 pub mod ip;
 pub mod message;
 pub mod net;
-pub mod node_id;
+pub mod net;
+mod priority;
 pub mod secret;
 pub mod text;
 pub mod ticket;
@@ -47,6 +48,7 @@ pub use message::{
 };
 pub use net::{IpNet, IpNetError};
 pub use node_id::{InvalidNodeId, NodeId, ParseNodeIdError};
+pub use priority::{Priority, UnknownPriority};
 pub use secret::{PresharedKey, SecretKey};
 pub use text::KeyTextError;
 pub use ticket::{Ticket, TicketError, TicketSecret};
