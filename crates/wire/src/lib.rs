@@ -33,7 +33,7 @@ pub mod endpoint;
 pub mod ip;
 pub mod message;
 pub mod net;
-pub mod net;
+pub mod node_id;
 mod priority;
 pub mod secret;
 pub mod text;
