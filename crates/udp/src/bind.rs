@@ -28,6 +28,10 @@ pub struct UdpConfig {
     /// Mark of every datagram, for the host's routing rules; default 0, none. Linux only, and only
     /// with `CAP_NET_ADMIN`; binding fails without.
     pub mark: u32,
+    /// The simulated host that takes the place of this one; default none.
+    #[cfg(feature = "virtual")]
+    #[doc(hidden)]
+    pub host: Option<crate::memory::Host>,
 }
 
 impl Default for UdpConfig {
@@ -37,6 +41,8 @@ impl Default for UdpConfig {
             receive_buffer_bytes: 4 << 20,
             segmentation_offload: true,
             mark: 0,
+            #[cfg(feature = "virtual")]
+            host: None,
         }
     }
 }

@@ -106,6 +106,12 @@ pub(crate) fn drop_reason(error: &io::Error) -> Option<DropReason> {
     }
 }
 
+/// The error of a datagram that is longer than the way out allows.
+#[cfg(feature = "virtual")]
+pub(crate) fn too_large() -> io::Error {
+    io::Error::from_raw_os_error(number::EMSGSIZE)
+}
+
 /// Whether a pinned source address may be what the operating system objects to.
 ///
 /// Linux reports a source that is no longer local as EINVAL or, in later versions, as ENETUNREACH;

@@ -32,6 +32,9 @@ mod batch;
 mod bind;
 mod counters;
 mod errors;
+#[cfg(feature = "virtual")]
+#[doc(hidden)]
+pub mod memory;
 mod receive;
 mod send;
 mod socket;

@@ -69,7 +69,7 @@ impl UdpSockets {
     fn look(&self, socket: &Socket, batch: &mut RecvBatch) -> io::Result<Looked> {
         let mut cx = Context::from_waker(&self.read_waker);
         for _ in 0..ERRORS_PER_POLL_MAX {
-            match socket.io.poll_recv_ready(&mut cx) {
+            match socket.poll_recv_ready(&mut cx) {
                 Poll::Pending => return Ok(Looked::Nothing),
                 Poll::Ready(ready) => ready?,
             }

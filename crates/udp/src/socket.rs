@@ -1,13 +1,15 @@
 //! One operating system socket with its offload state.
 //!
-//! Owns the tokio socket and quinn-udp's state for it. Never decides about retries; `send` does.
+//! Owns the tokio socket and quinn-udp's state for it, or the port of a simulated host in their
+//! place. Never decides about retries; `send` does.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock};
+use std::task::{Context, Poll};
 
-use quinn_udp::{EcnCodepoint, UdpSocketState};
+use quinn_udp::{EcnCodepoint, RecvMeta, UdpSocketState};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -34,13 +36,25 @@ pub struct BufferSizes {
 
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub(crate) io: UdpSocket,
     pub(crate) local: SocketAddr,
     pub(crate) offload: Offload,
     pub(crate) sizes: BufferSizes,
     /// A send found the buffer full and nobody has seen it writable since.
     pub(crate) is_blocked: AtomicBool,
     pub(crate) may_fragment: bool,
+    io: Io,
+}
+
+#[derive(Debug)]
+enum Io {
+    System(SystemSocket),
+    #[cfg(feature = "virtual")]
+    Memory(crate::memory::Port),
+}
+
+#[derive(Debug)]
+struct SystemSocket {
+    io: UdpSocket,
     /// Replaced when quinn-udp drew a conclusion from an error that had another cause.
     state: RwLock<UdpSocketState>,
     /// tokio has reported the socket writable at least once.
@@ -49,6 +63,11 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn open(address: SocketAddr, config: &UdpConfig) -> io::Result<Self> {
+        #[cfg(feature = "virtual")]
+        if let Some(host) = &config.host {
+            let port = host.bind(address, config.receive_buffer_bytes)?;
+            return Ok(Self::of_memory(port, config));
+        }
         let raw = RawSocket::new(
             Domain::for_address(address),
             Type::DGRAM,
@@ -90,15 +109,58 @@ impl Socket {
             },
             is_blocked: AtomicBool::new(false),
             may_fragment: state.may_fragment(),
-            state: RwLock::new(state),
-            was_writable: AtomicBool::new(false),
-            io,
+            io: Io::System(SystemSocket {
+                state: RwLock::new(state),
+                was_writable: AtomicBool::new(false),
+                io,
+            }),
         })
+    }
+
+    #[cfg(feature = "virtual")]
+    fn of_memory(port: crate::memory::Port, config: &UdpConfig) -> Self {
+        let local = port.local();
+        Socket {
+            local,
+            offload: Offload::new(match config.segmentation_offload {
+                true => crate::memory::SEGMENTS_MAX,
+                false => 1,
+            }),
+            sizes: BufferSizes {
+                local,
+                send_bytes: config.send_buffer_bytes,
+                receive_bytes: config.receive_buffer_bytes,
+            },
+            is_blocked: AtomicBool::new(false),
+            may_fragment: false,
+            io: Io::Memory(port),
+        }
     }
 
     /// Changes the mark of what is sent.
     pub(crate) fn set_mark(&self, mark: u32) -> io::Result<()> {
-        set_mark(SockRef::from(&self.io), mark)
+        match &self.io {
+            Io::System(system) => set_mark(SockRef::from(&system.io), mark),
+            #[cfg(feature = "virtual")]
+            Io::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    pub(crate) fn poll_recv_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.io {
+            Io::System(system) => system.io.poll_recv_ready(cx),
+            #[cfg(feature = "virtual")]
+            Io::Memory(port) => port.poll_recv_ready(cx),
+        }
+    }
+
+    pub(crate) fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.io {
+            Io::System(system) => system.io.poll_send_ready(cx),
+            // It takes everything: what is too much is dropped at the link, as beyond a modem.
+            #[cfg(feature = "virtual")]
+            Io::Memory(_) => Poll::Ready(Ok(())),
+        }
     }
 
     /// Sends one chunk with one system call.
@@ -108,6 +170,26 @@ impl Socket {
         ecn: u8,
         chunk: Chunk<'_>,
     ) -> io::Result<()> {
+        match &self.io {
+            Io::System(system) => system.send(destination, ecn, chunk),
+            #[cfg(feature = "virtual")]
+            Io::Memory(port) => port.send(destination, ecn, chunk),
+        }
+    }
+
+    /// Receives with one system call; gives datagrams and bytes.
+    pub(crate) fn receive(&self, batch: &mut RecvBatch) -> io::Result<(usize, usize)> {
+        let bound: IpAddr = self.local.ip();
+        match &self.io {
+            Io::System(system) => batch.fill(bound, |slices, metas| system.receive(slices, metas)),
+            #[cfg(feature = "virtual")]
+            Io::Memory(port) => batch.fill(bound, |slices, metas| port.receive(slices, metas)),
+        }
+    }
+}
+
+impl SystemSocket {
+    fn send(&self, destination: SocketAddr, ecn: u8, chunk: Chunk<'_>) -> io::Result<()> {
         let transmit = quinn_udp::Transmit {
             destination,
             ecn: EcnCodepoint::from_bits(ecn),
@@ -139,14 +221,10 @@ impl Socket {
         result
     }
 
-    /// Receives with one system call; gives datagrams and bytes.
-    pub(crate) fn receive(&self, batch: &mut RecvBatch) -> io::Result<(usize, usize)> {
-        let bound: IpAddr = self.local.ip();
-        batch.fill(bound, |slices, metas| {
-            self.io.try_io(Interest::READABLE, || {
-                let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-                state.recv((&self.io).into(), slices, metas)
-            })
+    fn receive(&self, slices: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
+        self.io.try_io(Interest::READABLE, || {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            state.recv((&self.io).into(), slices, metas)
         })
     }
 

@@ -18,6 +18,7 @@ use crate::socket::Socket;
 use crate::wakers::WakerList;
 use crate::{
     BindError, BufferSizes, DropReason, SendError, Sent, Transmit, UdpConfig, UdpCounters,
+    local_address_towards,
 };
 
 /// What a successful [`UdpSockets::rebind`] achieved.
@@ -170,6 +171,19 @@ impl UdpSockets {
             .any(|socket| socket.may_fragment)
     }
 
+    /// Gives the local address that would be used towards `destination` now; sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`local_address_towards`].
+    pub fn local_address_towards(&self, destination: SocketAddr) -> io::Result<IpAddr> {
+        #[cfg(feature = "virtual")]
+        if let Some(host) = &self.opened().config.host {
+            return host.local_address_towards(destination);
+        }
+        local_address_towards(destination)
+    }
+
     /// Gives a snapshot of the counters; they go on across rebinds.
     pub fn counters(&self) -> UdpCounters {
         self.counters.snapshot()
@@ -289,7 +303,7 @@ impl UdpSockets {
             .iter()
             .filter(|socket| socket.is_blocked.load(Relaxed))
         {
-            match socket.io.poll_send_ready(&mut cx) {
+            match socket.poll_send_ready(&mut cx) {
                 Poll::Ready(Ok(())) => socket.is_blocked.store(false, Relaxed),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => all_ready = false,

@@ -9,7 +9,7 @@ use crate::builder::{MTU_DEFAULT, NodeBuilder, Wanted};
 use crate::device::HostDevice;
 use crate::engine::Engine;
 use crate::error::BindError;
-use crate::host;
+use crate::host::Host;
 use crate::host_interface::{self, InterfaceError, Needs};
 use crate::kernel::{KernelPlane, Own};
 use crate::node::{Node, StreamSettings};
@@ -44,7 +44,8 @@ impl NodeBuilder {
         if self.mtu_bytes < 1_280 {
             return Err(BindError::Mtu(self.mtu_bytes));
         }
-        let entropy = || host::entropy().map_err(BindError::System);
+        let host = self.host;
+        let entropy = || host.entropy().map_err(BindError::System);
         let secret_key = match self.secret_key {
             Some(key) => key,
             None => SecretKey::from_bytes(entropy()?),
@@ -60,7 +61,7 @@ impl NodeBuilder {
             timestamp_floor,
             kept,
             kem_seed,
-        } = open_state(self.state_dir)?;
+        } = open_state(self.state_dir, &host)?;
         if let Some(disk) = disk.as_mut().filter(|_| self.security.static_kem) {
             disk.use_kem_seed().map_err(BindError::State)?;
         }
@@ -84,14 +85,14 @@ impl NodeBuilder {
             pins: kept.pins.into_iter().collect(),
             trace: false,
         });
-        let seed = entropy()?;
+        let (seed, stream_seed) = (entropy()?, entropy()?);
         let engine = match &self.plane {
             Wanted::Kernel(_) => {
-                let node = KernelNode::new(config, seed, host::now()).map_err(new_node_error)?;
+                let node = KernelNode::new(config, seed, host.now()).map_err(new_node_error)?;
                 Engine::Kernel(Box::new(node))
             }
             _ => {
-                let node = CoreNode::new(config, seed, host::now()).map_err(new_node_error)?;
+                let node = CoreNode::new(config, seed, host.now()).map_err(new_node_error)?;
                 Engine::Own(Box::new(node))
             }
         };
@@ -123,6 +124,7 @@ impl NodeBuilder {
             mtu_bytes: usize::from(self.mtu_bytes),
             bare_streams,
             plain: self.plain,
+            host,
             runtime: tokio::runtime::Handle::current(),
         };
         let by_default = self.transport.is_none();
@@ -134,7 +136,7 @@ impl NodeBuilder {
         let mut transport = at_least_assumed(transport).map_err(BindError::Transport)?;
         let window_max = transport.hold_back_receive_window();
         let budget = Arc::new(Budget::new(self.unread_max, window_max, by_default));
-        let provider = Provider::new(entropy()?, transport);
+        let provider = Provider::new(stream_seed, transport);
         let tunnel = Arc::new_cyclic(|me| Tunnel::new(me.clone(), parts));
         let streams = StreamSettings {
             provider,
@@ -248,8 +250,8 @@ struct Opened {
     kem_seed: KemSeed,
 }
 
-fn open_state(path: Option<PathBuf>) -> Result<Opened, BindError> {
-    let fresh_seed = draw_seed().map_err(BindError::System)?;
+fn open_state(path: Option<PathBuf>, host: &Host) -> Result<Opened, BindError> {
+    let fresh_seed = draw_seed(host).map_err(BindError::System)?;
     let Some(path) = path else {
         return Ok(Opened {
             disk: None,
@@ -279,11 +281,11 @@ fn open_state(path: Option<PathBuf>) -> Result<Opened, BindError> {
     open().map_err(BindError::State)
 }
 
-fn draw_seed() -> io::Result<KemSeed> {
+fn draw_seed(host: &Host) -> io::Result<KemSeed> {
     let mut seed = KemSeed::new([0; 64]);
     let (first, second) = seed.split_at_mut(32);
-    first.copy_from_slice(&host::entropy()?);
-    second.copy_from_slice(&host::entropy()?);
+    first.copy_from_slice(&host.entropy()?);
+    second.copy_from_slice(&host.entropy()?);
     Ok(seed)
 }
 

@@ -4,6 +4,7 @@
 
 use crate::admission::Admission;
 use crate::device::Device;
+use crate::host::Host;
 use crate::host_interface::HostInterface;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ pub struct NodeBuilder {
     pub(crate) udp: UdpConfig,
     pub(crate) plane: Wanted,
     pub(crate) plain: bool,
+    pub(crate) host: Host,
 }
 
 /// Who is to run WireGuard, and with which interface of the host.
@@ -77,6 +79,7 @@ impl Default for NodeBuilder {
             udp: UdpConfig::default(),
             plane: Wanted::Rootless,
             plain: false,
+            host: Host::default(),
         }
     }
 }

@@ -3,7 +3,6 @@
 //! Owns the receive buffers. Everything it does is a turn under the tunnel's lock; it ends when
 //! the node is closed.
 
-use crate::host;
 use crate::tunnel::Tunnel;
 use std::io;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant as Deadline;
 use wiremesh_core::Path;
 use wiremesh_device::Arrival;
-use wiremesh_udp::{RecvBatch, local_address_towards};
+use wiremesh_udp::RecvBatch;
 use wiremesh_wire::Content;
 
 /// The longest sleep: the runtime's timer may stop while the host sleeps, the engine's does not.
@@ -77,7 +76,7 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
 
 /// When the engine wants to be called, on the runtime's clock.
 fn next_deadline(tunnel: &Tunnel) -> Deadline {
-    let now = host::now().instant;
+    let now = tunnel.host.now().instant;
     let at = tunnel.arm();
     Deadline::now() + at.saturating_since(now).min(SLEEP_MAX)
 }
@@ -151,7 +150,7 @@ fn check_addresses(tunnel: &Tunnel, known: &mut Vec<std::net::IpAddr>) {
     let addresses: Vec<_> = remotes
         .into_iter()
         .flatten()
-        .filter_map(|r| local_address_towards(r).ok())
+        .filter_map(|r| tunnel.plane.sockets.local_address_towards(r).ok())
         .collect();
     if addresses.is_empty() {
         return;

@@ -49,7 +49,7 @@ impl Tunnel {
             }
             Event::ClockStepped => {
                 tracing::warn!("the wall clock jumped forward: all sessions start anew");
-                if let Ok(entropy) = crate::host::entropy() {
+                if let Ok(entropy) = self.host.entropy() {
                     state.engine.reseed(now, &entropy);
                 }
             }

@@ -7,8 +7,34 @@ use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wiremesh_wire::{Instant, Now, UnixTime};
 
-/// Reads both clocks.
-pub(crate) fn now() -> Now {
+/// Where time and randomness come from: the operating system, or a simulated host.
+#[derive(Debug, Default)]
+pub(crate) struct Host {
+    #[cfg(feature = "virtual")]
+    pub(crate) world: Option<crate::virtual_network::World>,
+}
+
+impl Host {
+    /// Reads both clocks.
+    pub(crate) fn now(&self) -> Now {
+        #[cfg(feature = "virtual")]
+        if let Some(world) = &self.world {
+            return world.now();
+        }
+        now()
+    }
+
+    /// 32 bytes of randomness.
+    pub(crate) fn entropy(&self) -> io::Result<[u8; 32]> {
+        #[cfg(feature = "virtual")]
+        if let Some(world) = &self.world {
+            return Ok(world.entropy());
+        }
+        entropy()
+    }
+}
+
+fn now() -> Now {
     let unix = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);

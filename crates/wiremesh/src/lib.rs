@@ -71,6 +71,8 @@ mod streams;
 mod target;
 mod tunnel;
 mod udp_socket;
+#[cfg(feature = "virtual")]
+mod virtual_network;
 
 pub use admission::{Admission, AdmissionRequest};
 pub use builder::NodeBuilder;

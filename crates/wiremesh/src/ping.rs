@@ -7,7 +7,8 @@ use crate::error::PingError;
 use crate::kernel;
 use crate::node::Node;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use wiremesh_core::Rejected;
 use wiremesh_wire::ip;
 

@@ -5,7 +5,7 @@
 
 use crate::admission::{AdmissionRequest, Decide};
 use crate::engine::Engine;
-use crate::host;
+use crate::host::Host;
 use crate::inbound::Ports;
 use crate::last_words::LastWords;
 use crate::outbox::Outbox;
@@ -95,6 +95,8 @@ pub(crate) struct Tunnel {
     pub(crate) bare_streams: bool,
     /// WireGuard and an interface, nothing else: no port belongs to the node.
     pub(crate) plain: bool,
+    /// Where time and randomness come from.
+    pub(crate) host: Host,
     /// Where tasks are started, whichever thread asks for one.
     pub(crate) runtime: Handle,
     /// Wakes the driver: the outbox is to be flushed, or a deadline came nearer.
@@ -156,6 +158,7 @@ impl Tunnel {
             mtu_bytes: parts.mtu_bytes,
             bare_streams: parts.bare_streams,
             plain: parts.plain,
+            host: parts.host,
             runtime: parts.runtime,
             wake: Notify::new(),
             security_changed: Notify::new(),
@@ -165,7 +168,7 @@ impl Tunnel {
 
     /// Runs `f` on the engine and drains it.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut State, Now) -> T) -> T {
-        let now = host::now();
+        let now = self.host.now();
         let mut state = lock(&self.state);
         let result = f(&mut state, now);
         // What the outbox had no room for follows when the socket has taken the rest.
@@ -204,7 +207,7 @@ impl Tunnel {
 
     /// Looks at the engine without changing it.
     pub(crate) fn peek<T>(&self, f: impl FnOnce(&State, Now) -> T) -> T {
-        let now = host::now();
+        let now = self.host.now();
         f(&lock(&self.state), now)
     }
 
@@ -281,7 +284,7 @@ impl Tunnel {
             destination,
             ecn,
         };
-        let now = host::now();
+        let now = self.host.now();
         let mut state = lock(&self.state);
         if state.closed {
             return Err(SendFailure::Closed);
@@ -452,6 +455,7 @@ pub(crate) struct TunnelParts {
     pub(crate) mtu_bytes: usize,
     pub(crate) bare_streams: bool,
     pub(crate) plain: bool,
+    pub(crate) host: Host,
     pub(crate) runtime: Handle,
 }
 

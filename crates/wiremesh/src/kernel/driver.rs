@@ -4,7 +4,6 @@
 //! before. The helper is waited for outside the tunnel's lock. It ends when the node is closed.
 
 use super::KernelPlane;
-use crate::host;
 use crate::tunnel::Tunnel;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,7 +47,7 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>, plane: Arc<KernelPlane>) {
 }
 
 fn next_deadline(tunnel: &Tunnel) -> Deadline {
-    let now = host::now().instant;
+    let now = tunnel.host.now().instant;
     let at = tunnel.arm();
     Deadline::now() + at.saturating_since(now).min(SLEEP_MAX)
 }
