@@ -215,6 +215,12 @@ impl Host {
         &self.network
     }
 
+    /// Its first address.
+    pub fn address(&self) -> Option<IpAddr> {
+        let state = self.network.0.state();
+        state.hosts[self.index].addresses.first().copied()
+    }
+
     pub(crate) fn local_address_towards(&self, destination: SocketAddr) -> io::Result<IpAddr> {
         let state = self.network.0.state();
         let address = state.hosts[self.index].address_towards(destination);

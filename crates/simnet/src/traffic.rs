@@ -1,0 +1,119 @@
+//! Traffic between two nodes: bulk objects without end, small messages now and then.
+//!
+//! Owns what a message carries so that its delay can be taken: the virtual time at which it was
+//! handed over, and padding.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use wiremesh::Connection;
+use wiremesh_udp::memory::Network;
+
+use crate::Delays;
+
+/// A bulk object.
+pub const BULK_BYTES: usize = 1_000_000;
+/// An urgent object or datagram.
+pub const URGENT_BYTES: usize = 1_024;
+
+/// What has come to a receiver.
+#[derive(Clone, Debug, Default)]
+pub struct Received(Arc<Mutex<Totals>>);
+
+#[derive(Debug, Default)]
+struct Totals {
+    delays: Delays,
+    bytes: u64,
+}
+
+impl Received {
+    fn with<T>(&self, f: impl FnOnce(&mut Totals) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The delays of the messages.
+    pub fn delays(&self) -> Delays {
+        self.with(|totals| totals.delays.clone())
+    }
+
+    /// The bytes of bulk objects, also of unfinished ones.
+    pub fn bytes(&self) -> u64 {
+        self.with(|totals| totals.bytes)
+    }
+
+    /// Notes a message that carries the time of its sending.
+    pub fn message(&self, network: &Network, message: &[u8]) {
+        let sent = message.first_chunk().map_or(0, |b| u64::from_be_bytes(*b));
+        let delay = network.elapsed() - Duration::from_nanos(sent);
+        self.with(|totals| totals.delays.add(delay));
+    }
+
+    fn bulk(&self, bytes: usize) {
+        self.with(|totals| totals.bytes += bytes as u64);
+    }
+}
+
+/// A message that carries the time of its sending.
+pub fn stamped(network: &Network, len: usize) -> Vec<u8> {
+    let mut message = vec![0x55; len.max(8)];
+    let nanos = u64::try_from(network.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    message[..8].copy_from_slice(&nanos.to_be_bytes());
+    message
+}
+
+/// Sends one object after the other, each on a stream of its own, until the connection ends.
+pub async fn bulk(connection: Connection) {
+    let object = vec![0xaa; BULK_BYTES];
+    let mut before: Option<wiremesh::quinn::SendStream> = None;
+    while let Ok(mut stream) = connection.open_uni().await {
+        let _ = stream.set_priority(-1);
+        if stream.write_all(&object).await.is_err() || stream.finish().is_err() {
+            return;
+        }
+        // The next begins while the last bytes of this one are under way, the one after it does not.
+        if let Some(before) = before.replace(stream) {
+            let _ = before.stopped().await;
+        }
+    }
+}
+
+/// Sends so many urgent objects, every 50 to 60 ms, each on a stream of its own.
+pub async fn urgent(network: Network, connection: Connection, count: u32) {
+    for number in 0..count {
+        sleep(pause(number)).await;
+        let Ok(mut stream) = connection.open_uni().await else {
+            return;
+        };
+        let _ = stream.set_priority(1);
+        let message = stamped(&network, URGENT_BYTES);
+        if stream.write_all(&message).await.is_err() || stream.finish().is_err() {
+            return;
+        }
+    }
+}
+
+/// 50 to 60 ms, spread so that no message keeps step with anything.
+pub fn pause(number: u32) -> Duration {
+    Duration::from_micros(50_000 + u64::from(number.wrapping_mul(2_654_435_761) % 10_000))
+}
+
+/// Takes everything that comes on streams: what is as short as a message is one.
+pub async fn receive(network: Network, connection: Connection, received: Received) {
+    while let Ok(mut stream) = connection.accept_uni().await {
+        let (network, received) = (network.clone(), received.clone());
+        tokio::spawn(async move {
+            let mut all = Vec::new();
+            while let Ok(Some(chunk)) = stream.read_chunk(usize::MAX, true).await {
+                if all.len() + chunk.bytes.len() <= URGENT_BYTES {
+                    all.extend_from_slice(&chunk.bytes);
+                } else {
+                    received.bulk(chunk.bytes.len());
+                }
+            }
+            if all.len() == URGENT_BYTES {
+                received.message(&network, &all);
+            }
+        });
+    }
+}
