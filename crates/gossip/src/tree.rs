@@ -1,0 +1,581 @@
+//! Plumtree: who is sent objects, who only hears of them, and what is missing.
+//!
+//! Owns the lanes of neighbours (one tree per class, so that a link full of bulk says nothing about
+//! urgent objects) and the ids that were announced and have not come. Never does: choose
+//! neighbours. J. Leitao, J. Pereira, L. Rodrigues, "Epidemic Broadcast Trees", SRDS 2007;
+//! docs/spec.md section 8.5 says where we differ: a node decides who sends to it, each direction
+//! of a link for itself, by who was first for recent objects.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use wiremesh_wire::{Instant, NodeId, Now, Priority};
+
+use crate::header::{Header, millis};
+use crate::id::ObjectId;
+use crate::message::{IDS_MAX, Message};
+use crate::peer::{Item, Lane};
+use crate::score::Misdeed;
+use crate::status::Output;
+use crate::topic::Topic;
+
+/// One object changes a share by a sixteenth.
+const SHARE_SHIFT: u32 = 4;
+/// A neighbour with a smaller share stops sending to us when it sends a duplicate.
+const PRUNE_BELOW: u32 = Lane::ONE * 20 / 100;
+/// A neighbour with a greater share shall send to us.
+const GRAFT_ABOVE: u32 = Lane::ONE * 30 / 100;
+/// A payload that comes so soon after the first announcement was not late.
+const MARGIN: Duration = Duration::from_millis(10);
+/// Objects asked for at one neighbour at a time.
+const WINDOW: usize = 64;
+/// Longest and shortest wait for a payload after its announcement.
+const WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// An object that was announced and has not come.
+struct Missing {
+    class: Priority,
+    /// When it was announced first, and by whom.
+    first: Instant,
+    first_from: NodeId,
+    /// Who has it, and whether it was asked.
+    sources: Vec<(NodeId, bool)>,
+    /// Who is being asked.
+    asked: Option<NodeId>,
+    due: Instant,
+}
+
+/// How long after the first announcement payloads come.
+#[derive(Clone, Copy)]
+struct Lag {
+    mean: Duration,
+    deviation: Duration,
+}
+
+/// See the module.
+pub(crate) struct Tree {
+    missing: BTreeMap<ObjectId, Missing>,
+    due: BTreeSet<(Instant, ObjectId)>,
+    lag: [Lag; 3],
+}
+
+impl Tree {
+    pub(crate) fn new() -> Self {
+        let lag = Lag {
+            mean: Duration::from_millis(40),
+            deviation: Duration::from_millis(10),
+        };
+        Self {
+            missing: BTreeMap::new(),
+            due: BTreeSet::new(),
+            lag: [lag; 3],
+        }
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    pub(crate) fn missing_len(&self) -> usize {
+        self.missing.len()
+    }
+
+    fn wait(&self, class: Priority) -> Duration {
+        let lag = self.lag[class.index()];
+        (lag.mean + lag.deviation * 4).clamp(WAIT.0, WAIT.1)
+    }
+
+    fn on_lag(&mut self, class: Priority, sample: Duration) {
+        let lag = &mut self.lag[class.index()];
+        let sample = sample.min(WAIT.1);
+        let off = sample.abs_diff(lag.mean);
+        lag.deviation = lag.deviation - lag.deviation / 8 + off / 8;
+        lag.mean = lag.mean - lag.mean / 8 + sample / 8;
+    }
+
+    fn set_due(&mut self, id: &ObjectId, due: Instant) {
+        if let Some(missing) = self.missing.get_mut(id) {
+            self.due.remove(&(missing.due, *id));
+            missing.due = due;
+            self.due.insert((due, *id));
+        }
+    }
+
+    fn remove(&mut self, id: &ObjectId) -> Option<Missing> {
+        let missing = self.missing.remove(id)?;
+        self.due.remove(&(missing.due, *id));
+        Some(missing)
+    }
+}
+
+/// How long an object may take that was asked for, beyond the round trips.
+fn patience(class: Priority) -> Duration {
+    Duration::from_millis([100, 500, 5_000][class.index()])
+}
+
+/// How long after PRUNE payloads may still be on their way.
+fn grace(class: Priority) -> Duration {
+    Duration::from_secs([5, 10, 60][class.index()])
+}
+
+impl Topic {
+    /// GOSSIP of Plumtree.
+    pub(crate) fn on_object(&mut self, now: Now, from: NodeId, header: Header, body: &[u8]) {
+        let id = ObjectId::of(&self.topic, &header.emit(), body);
+        let bit = self.peers.get(&from).map_or(0, |peer| peer.bit());
+        if let Some(held) = self.objects.held(&id) {
+            held.has |= bit;
+        }
+        if self.objects.is_seen(&id) {
+            return self.on_duplicate(now.instant, from, header.priority, body.len());
+        }
+        if !self.is_welcome(now, &from, &header) {
+            return;
+        }
+        let first = match self.take_missing(&id) {
+            Some(missing) => {
+                let lag = now.instant.saturating_since(missing.first);
+                if missing.asked != Some(from) {
+                    self.tree.on_lag(header.priority, lag);
+                }
+                if lag > MARGIN {
+                    missing.first_from
+                } else {
+                    from
+                }
+            }
+            None => from,
+        };
+        self.credit(now.instant, header.priority, first);
+        let validate = self.config.validate;
+        let room = self.config.store_bytes_max;
+        self.objects.make_room(body.len(), room);
+        let held = self.objects.insert(id, header, Arc::from(body), from);
+        held.has |= bit;
+        held.pending = validate;
+        let content = held.body.clone();
+        if validate {
+            self.pending += 1;
+            self.outputs.push_back(Output::Validate {
+                id,
+                priority: header.priority,
+                from,
+                content,
+            });
+        } else {
+            self.deliver(now, &id);
+        }
+    }
+
+    /// Whether an object that is not known may come in.
+    fn is_welcome(&mut self, now: Now, from: &NodeId, header: &Header) -> bool {
+        let unix = millis(now.unix);
+        let skew = self.config.clock_skew;
+        if header.is_expired(now.unix) {
+            self.counters.expired += 1;
+            let long_ago = millis(now.unix).saturating_sub(header.expiry_ms);
+            if u128::from(long_ago) > skew.as_millis() * 4 {
+                self.blame(now.instant, from, Misdeed::WrongExpiry);
+            }
+            return false;
+        }
+        let ahead = self.config.lifetime_max + skew;
+        if u128::from(header.expiry_ms - unix) > ahead.as_millis() {
+            self.counters.refused += 1;
+            self.blame(now.instant, from, Misdeed::WrongExpiry);
+            return false;
+        }
+        let full = self.objects.seen_len() >= self.config.seen_max
+            || (self.config.validate && self.pending >= self.config.pending_max);
+        self.counters.refused += u64::from(full);
+        !full
+    }
+
+    /// Delivers a small object and forwards it.
+    pub(crate) fn deliver(&mut self, now: Now, id: &ObjectId) {
+        let Some(held) = self.objects.held(id) else {
+            return;
+        };
+        if held.header.is_expired(now.unix) {
+            self.counters.expired += 1;
+            return;
+        }
+        let content = held.body.clone();
+        self.counters.delivered += 1;
+        self.counters.delivered_bytes += content.len() as u64;
+        self.outputs.push_back(Output::Deliver {
+            id: *id,
+            priority: held.header.priority,
+            from: held.from,
+            content,
+        });
+        self.forward(now.instant, id);
+    }
+
+    /// Sends or announces an object to all neighbours that are not known to have it.
+    pub(crate) fn forward(&mut self, now: Instant, id: &ObjectId) {
+        let Some(held) = self.objects.held(id) else {
+            return;
+        };
+        let known = held.has | held.sent;
+        let class = held.header.priority;
+        for node in self.active() {
+            let Some(peer) = self.peers.get_mut(&node) else {
+                continue;
+            };
+            if known & peer.bit() != 0 {
+                continue;
+            }
+            if peer.lane(class).push {
+                self.push(now, &node, id, false);
+            } else {
+                self.announce(now, &node, id, class);
+            }
+        }
+    }
+
+    /// Puts an object into a neighbour's queue, or announces it if that is full.
+    fn push(&mut self, now: Instant, node: &NodeId, id: &ObjectId, asked: bool) {
+        let (Some(held), Some(peer)) = (self.objects.held(id), self.peers.get_mut(node)) else {
+            return;
+        };
+        let class = held.header.priority;
+        let item = Item::Object {
+            id: *id,
+            header: held.header,
+            body: held.body.clone(),
+            asked,
+        };
+        if peer.queues[class.index()].bytes + item.len() > self.config.queue_bytes_max {
+            self.counters.demoted += 1;
+            return self.announce(now, node, id, class);
+        }
+        held.sent |= peer.bit();
+        if asked {
+            held.asked |= peer.bit();
+        }
+        self.enqueue(now, node, class, item);
+    }
+
+    fn announce(&mut self, now: Instant, node: &NodeId, id: &ObjectId, class: Priority) {
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        let ids = &mut peer.announce[class.index()];
+        if ids.len() >= self.config.missing_max {
+            self.counters.missing_dropped += 1;
+            return;
+        }
+        ids.push(*id);
+        let due = *peer.flush.get_or_insert(now + self.config.announce_delay);
+        self.flush_due = self.flush_due.min(due);
+    }
+
+    /// A new neighbour hears of all that is held.
+    pub(crate) fn announce_all(&mut self, now: Instant, node: &NodeId, bit: u64) {
+        let unknown = self.objects.all_held();
+        let unknown = unknown.filter(|(_, held)| !held.pending && held.has & bit == 0);
+        let unknown: Vec<_> = unknown
+            .map(|(id, held)| (*id, held.header.priority))
+            .collect();
+        for (id, class) in unknown {
+            self.announce(now, node, &id, class);
+        }
+    }
+
+    /// Sends the announcements that are due.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        if self.flush_due > now {
+            return;
+        }
+        self.flush_due = Instant::MAX;
+        for node in self.active() {
+            let Some(peer) = self.peers.get_mut(&node) else {
+                continue;
+            };
+            match peer.flush {
+                Some(due) if due <= now => peer.flush = None,
+                Some(due) => {
+                    self.flush_due = self.flush_due.min(due);
+                    continue;
+                }
+                None => continue,
+            }
+            let bit = peer.bit();
+            let announce = core::mem::take(&mut peer.announce);
+            for (priority, mut ids) in Priority::ALL.into_iter().zip(announce) {
+                ids.retain(|id| {
+                    self.objects
+                        .held(id)
+                        .is_some_and(|held| held.has & bit == 0)
+                });
+                for ids in ids.chunks(IDS_MAX) {
+                    let ids = ids.to_vec();
+                    self.send(now, &node, &Message::IHave { priority, ids });
+                }
+            }
+        }
+    }
+
+    fn on_duplicate(&mut self, now: Instant, from: NodeId, class: Priority, bytes: usize) {
+        self.counters.duplicates += 1;
+        self.counters.duplicate_bytes += bytes as u64;
+        let others = self.peers.iter_mut().filter(|(node, _)| **node != from);
+        let others = others.filter(|(_, peer)| peer.is_active());
+        let fed = others
+            .filter(|(_, peer)| peer.lanes[class.index()].fed)
+            .count();
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let lane = peer.lane(class);
+        if lane.fed {
+            if lane.share < PRUNE_BELOW && fed > 0 {
+                lane.fed = false;
+                lane.pruned = now;
+                self.counters.pruned += 1;
+                self.send(now, &from, &Message::Prune { priority: class });
+            }
+        } else if now.saturating_since(lane.pruned) > grace(class) {
+            self.blame(now, &from, Misdeed::Duplicate);
+        }
+    }
+
+    /// A neighbour was the first with an object.
+    fn credit(&mut self, now: Instant, class: Priority, first: NodeId) {
+        for (node, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_active()) {
+            let lane = peer.lane(class);
+            lane.share -= lane.share >> SHARE_SHIFT;
+            if *node == first {
+                lane.share += Lane::ONE >> SHARE_SHIFT;
+            }
+        }
+        let Some(peer) = self.peers.get_mut(&first).filter(|peer| peer.is_active()) else {
+            return;
+        };
+        let lane = peer.lane(class);
+        if !lane.fed && lane.share > GRAFT_ABOVE {
+            lane.fed = true;
+            let graft = Message::Graft {
+                priority: class,
+                push: true,
+                ids: Vec::new(),
+            };
+            self.send(now, &first, &graft);
+        }
+    }
+
+    pub(crate) fn on_ihave(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        class: Priority,
+        ids: Vec<ObjectId>,
+    ) {
+        let wait = self.tree.wait(class);
+        for id in ids {
+            let Some(peer) = self.peers.get_mut(&from) else {
+                return;
+            };
+            if let Some(held) = self.objects.held(&id) {
+                held.has |= peer.bit();
+            }
+            if self.objects.is_seen(&id) {
+                continue;
+            }
+            if peer.missing >= self.config.missing_max {
+                self.counters.missing_dropped += 1;
+                continue;
+            }
+            let due = now + wait;
+            let missing = self.tree.missing.entry(id).or_insert(Missing {
+                class,
+                first: now,
+                first_from: from,
+                sources: Vec::new(),
+                asked: None,
+                due,
+            });
+            if !missing.sources.iter().any(|(source, _)| *source == from) {
+                missing.sources.push((from, false));
+                peer.missing += 1;
+            }
+            self.tree.due.insert((missing.due, id));
+        }
+    }
+
+    pub(crate) fn take_missing(&mut self, id: &ObjectId) -> Option<AnnouncedFirst> {
+        let missing = self.tree.remove(id)?;
+        for (source, _) in &missing.sources {
+            if let Some(peer) = self.peers.get_mut(source) {
+                peer.missing -= 1;
+            }
+        }
+        if let Some(peer) = missing.asked.and_then(|node| self.peers.get_mut(&node)) {
+            peer.asked -= 1;
+        }
+        Some(AnnouncedFirst {
+            first: missing.first,
+            first_from: missing.first_from,
+            asked: missing.asked,
+        })
+    }
+
+    /// Asks for what has not come in time.
+    pub(crate) fn run_missing(&mut self, now: Instant) {
+        let mut grafts: BTreeMap<(NodeId, Priority), Vec<ObjectId>> = BTreeMap::new();
+        while let Some((due, id)) = self.tree.due.first().copied() {
+            if due > now {
+                break;
+            }
+            if let Some((node, class)) = self.ask_next(now, &id) {
+                grafts.entry((node, class)).or_default().push(id);
+            }
+        }
+        for ((node, priority), ids) in grafts {
+            self.counters.grafted += ids.len() as u64;
+            let fed = self.peers.values().filter(|peer| peer.is_active());
+            let push = !fed.into_iter().any(|peer| peer.lanes[priority.index()].fed);
+            if let Some(peer) = self.peers.get_mut(&node) {
+                let lane = peer.lane(priority);
+                lane.fed |= push;
+                lane.pruned = now;
+            }
+            for ids in ids.chunks(IDS_MAX) {
+                let ids = ids.to_vec();
+                let graft = Message::Graft {
+                    priority,
+                    push,
+                    ids,
+                };
+                self.send(now, &node, &graft);
+            }
+        }
+    }
+
+    /// Who is to be asked for an object now. The deadline of the object is later afterwards.
+    fn ask_next(&mut self, now: Instant, id: &ObjectId) -> Option<(NodeId, Priority)> {
+        let missing = self.tree.missing.get_mut(id)?;
+        let class = missing.class;
+        if let Some(peer) = missing
+            .asked
+            .take()
+            .and_then(|node| self.peers.get_mut(&node))
+        {
+            peer.asked -= 1;
+        }
+        let load = |node: &NodeId| {
+            let peer = self.peers.get(node);
+            peer.map(|peer| (peer.asked >= WINDOW, peer.rtt()))
+        };
+        let free = missing.sources.iter_mut().filter(|(_, asked)| !asked);
+        let free = free.filter_map(|source| Some((load(&source.0)?, source)));
+        let Some(((busy, rtt), source)) = free.min_by_key(|(load, _)| *load) else {
+            self.give_up(now, id);
+            return None;
+        };
+        if busy {
+            let due = now + Duration::from_millis(10);
+            self.tree.set_due(id, due);
+            return None;
+        }
+        source.1 = true;
+        missing.asked = Some(source.0);
+        let node = source.0;
+        let due = now + rtt * 2 + patience(class);
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.asked += 1;
+        }
+        self.tree.set_due(id, due);
+        Some((node, class))
+    }
+
+    /// Nobody gave an object who said to have it.
+    fn give_up(&mut self, now: Instant, id: &ObjectId) {
+        let Some(missing) = self.tree.missing.get(id) else {
+            return;
+        };
+        let sources: Vec<NodeId> = missing.sources.iter().map(|(node, _)| *node).collect();
+        self.take_missing(id);
+        for node in sources {
+            self.counters.broken_promises += 1;
+            self.blame(now, &node, Misdeed::BrokenPromise);
+        }
+    }
+
+    pub(crate) fn on_graft(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        class: Priority,
+        push: bool,
+        ids: Vec<ObjectId>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let bit = peer.bit();
+        peer.lane(class).push |= push;
+        let mut lack = Vec::new();
+        for id in ids {
+            match self.objects.held(&id) {
+                Some(held) if held.asked & bit != 0 => {
+                    self.blame(now, &from, Misdeed::Greedy);
+                }
+                Some(held) if !held.pending => self.push(now, &from, &id, true),
+                _ => lack.push(id),
+            }
+        }
+        if !lack.is_empty() {
+            self.send(now, &from, &Message::Lack { ids: lack });
+        }
+    }
+
+    pub(crate) fn on_prune(&mut self, from: NodeId, class: Priority) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.lane(class).push = false;
+        }
+    }
+
+    pub(crate) fn on_lack(&mut self, now: Instant, from: NodeId, ids: Vec<ObjectId>) {
+        for id in ids {
+            let Some(missing) = self.tree.missing.get_mut(&id) else {
+                continue;
+            };
+            let place = missing.sources.iter().position(|(node, _)| *node == from);
+            let Some(place) = place else { continue };
+            missing.sources.swap_remove(place);
+            let asked = missing.asked == Some(from);
+            let empty = missing.sources.is_empty();
+            if asked {
+                missing.asked = None;
+            }
+            if let Some(peer) = self.peers.get_mut(&from) {
+                peer.missing -= 1;
+                peer.asked -= usize::from(asked);
+            }
+            if empty {
+                self.tree.remove(&id);
+            } else if asked {
+                self.tree.set_due(&id, now);
+            }
+        }
+    }
+
+    /// A node is no source of anything any more.
+    pub(crate) fn forget_source(&mut self, node: &NodeId) {
+        let has = |missing: &Missing| missing.sources.iter().any(|(source, _)| source == node);
+        let ids = self.tree.missing.iter().filter(|(_, missing)| has(missing));
+        let ids: Vec<ObjectId> = ids.map(|(id, _)| *id).collect();
+        self.on_lack(Instant::ZERO, *node, ids);
+    }
+}
+
+/// What is left of an announced object that has come.
+pub(crate) struct AnnouncedFirst {
+    first: Instant,
+    first_from: NodeId,
+    asked: Option<NodeId>,
+}
