@@ -93,6 +93,17 @@ pub async fn urgent(network: Network, connection: Connection, count: u32) {
     }
 }
 
+/// Sends so many urgent datagrams, every 50 to 60 ms.
+pub async fn urgent_datagrams(network: Network, connection: Connection, count: u32) {
+    for number in 0..count {
+        sleep(pause(number)).await;
+        let message = stamped(&network, URGENT_BYTES);
+        if connection.send_datagram(message.into()).is_err() {
+            return;
+        }
+    }
+}
+
 /// 50 to 60 ms, spread so that no message keeps step with anything.
 pub fn pause(number: u32) -> Duration {
     Duration::from_micros(50_000 + u64::from(number.wrapping_mul(2_654_435_761) % 10_000))
@@ -115,5 +126,12 @@ pub async fn receive(network: Network, connection: Connection, received: Receive
                 received.message(&network, &all);
             }
         });
+    }
+}
+
+/// Takes all datagrams.
+pub async fn receive_datagrams(network: Network, connection: Connection, received: Received) {
+    while let Ok(message) = connection.read_datagram().await {
+        received.message(&network, &message);
     }
 }

@@ -1,0 +1,203 @@
+//! Urgent messages beside bulk, and what they wait for.
+//!
+//! Owns the one situation that all measurements vary: a node behind a modem sends bulk objects
+//! without end to its peers, and urgent messages to the first of them.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use wiremesh::{Connection, Node};
+
+use crate::traffic::{self, Received};
+use crate::{Delays, LinkConfig, World, run};
+
+/// Bits per second of the modem.
+pub const MODEM_RATE: u64 = 10_000_000;
+
+/// 10 Mbit/s and 20 ms, with a queue of 50 kB.
+pub const MODEM: LinkConfig = LinkConfig {
+    delay: Duration::from_millis(20),
+    rate: Some(MODEM_RATE),
+    queue_bytes: 50_000,
+    loss_permille: 0,
+    mtu_bytes: 1_500,
+};
+
+/// How long bulk runs before the first message counts: longer than slow start.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+/// What an urgent message travels in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// An object on a stream of its own.
+    Stream,
+    /// A QUIC datagram.
+    Datagram,
+}
+
+/// A situation.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What it shows.
+    pub name: &'static str,
+    /// What the sender is told about its uplink.
+    pub pacing: Pacing,
+    /// What urgent messages travel in.
+    pub carrier: Carrier,
+    /// Nodes that bulk goes to; urgent messages go to the first.
+    pub peers: usize,
+    /// Whether bulk and urgent messages have connections of their own.
+    pub apart: bool,
+    /// Whether there is bulk at all.
+    pub is_loaded: bool,
+    /// Urgent messages.
+    pub messages: u32,
+}
+
+/// What the sender knows of its uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pacing {
+    /// Nothing, and it finds out nothing.
+    Off,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Case {
+            name: "",
+            pacing: Pacing::Off,
+            carrier: Carrier::Stream,
+            peers: 1,
+            apart: false,
+            is_loaded: true,
+            messages: 400,
+        }
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// What it shows.
+    pub name: &'static str,
+    /// The delays of urgent messages.
+    pub urgent: Delays,
+    /// How many of them were sent.
+    pub sent: u32,
+    /// Bits per second of bulk that came to all peers together.
+    pub bulk_rate: u64,
+    /// The longest time that a packet waited in front of the modem.
+    pub modem_wait: Duration,
+    /// Packets that the modem had no room for.
+    pub modem_dropped: u64,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |delay: Duration| delay.as_secs_f64() * 1e3;
+        write!(
+            f,
+            "| {:<42} | {:6.1} | {:6.1} | {:6.1} | {:5.2} | {:5.1} | {:4} |",
+            self.name,
+            ms(self.urgent.p50()),
+            ms(self.urgent.p99()),
+            ms(self.urgent.max()),
+            self.bulk_rate as f64 / 1e6,
+            ms(self.modem_wait),
+            self.modem_dropped,
+        )
+    }
+}
+
+/// The head of a table of [`Figures`].
+pub const TABLE_HEAD: &str = "\
+| situation                                  | p50 ms | p99 ms | max ms | bulk Mbit/s | modem ms | drops |
+|---|---|---|---|---|---|---|";
+
+/// All situations, in the order of the table.
+pub fn situations() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (carrier, name) in [
+        (Carrier::Stream, "object, nothing else is sent"),
+        (Carrier::Datagram, "datagram, nothing else is sent"),
+    ] {
+        cases.push(Case {
+            name,
+            carrier,
+            is_loaded: false,
+            ..Case::default()
+        });
+    }
+    for (carrier, name) in [
+        (Carrier::Stream, "object, not paced"),
+        (Carrier::Datagram, "datagram, not paced"),
+    ] {
+        cases.push(Case {
+            name,
+            carrier,
+            ..Case::default()
+        });
+    }
+    cases
+}
+
+/// Measures one situation; the same one gives the same figures.
+pub fn measure(case: Case) -> Figures {
+    run(1, move |world| async move { in_world(&world, case).await })
+}
+
+async fn in_world(world: &World, case: Case) -> Figures {
+    let uplink = world.network.link(MODEM);
+    let builder = world.builder(&world.host(uplink));
+    let sender = builder.bind().await.expect("the port is free");
+    let received = Received::default();
+    let mut urgent_on = None;
+    for _ in 0..case.peers {
+        let peer = world.node(world.network.link(MODEM)).await;
+        let bulk_on = connection(world, &sender, &peer, &received).await;
+        if case.is_loaded {
+            tokio::spawn(traffic::bulk(bulk_on.clone()));
+        }
+        if urgent_on.is_none() {
+            urgent_on = Some(match case.apart {
+                true => connection(world, &sender, &peer, &received).await,
+                false => bulk_on,
+            });
+        }
+    }
+    let urgent_on = urgent_on.expect("there is a peer");
+    sleep(WARM_UP).await;
+    let (began, before) = (world.elapsed(), received.bytes());
+    let network = world.network.clone();
+    match case.carrier {
+        Carrier::Stream => traffic::urgent(network, urgent_on.clone(), case.messages).await,
+        Carrier::Datagram => {
+            traffic::urgent_datagrams(network, urgent_on.clone(), case.messages).await
+        }
+    }
+    let took = world.elapsed() - began;
+    let bulk_bytes = received.bytes() - before;
+    // What is under way still counts.
+    sleep(Duration::from_secs(1)).await;
+    let modem = world.network.counters(uplink);
+    Figures {
+        name: case.name,
+        urgent: received.delays(),
+        sent: case.messages,
+        bulk_rate: (bulk_bytes as f64 * 8.0 / took.as_secs_f64()) as u64,
+        modem_wait: modem.wait_max,
+        modem_dropped: modem.dropped,
+    }
+}
+
+/// A connection whose other end takes what comes.
+async fn connection(world: &World, from: &Node, to: &Node, received: &Received) -> Connection {
+    let (made, accepted) = world.connect(from, to).await;
+    let network = &world.network;
+    let streams = traffic::receive(network.clone(), accepted.clone(), received.clone());
+    tokio::spawn(streams);
+    let datagrams = traffic::receive_datagrams(network.clone(), accepted, received.clone());
+    tokio::spawn(datagrams);
+    made
+}
