@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use wiremesh::{Connection, Node};
+use wiremesh_wire::Priority;
 
 use crate::traffic::{self, Received};
 use crate::{Delays, LinkConfig, World, run};
@@ -51,6 +52,8 @@ pub struct Case {
     pub apart: bool,
     /// Whether there is bulk at all.
     pub is_loaded: bool,
+    /// Whether urgent objects are sent without end, too.
+    pub is_flooded: bool,
     /// Urgent messages.
     pub messages: u32,
 }
@@ -71,6 +74,7 @@ impl Default for Case {
             peers: 1,
             apart: false,
             is_loaded: true,
+            is_flooded: false,
             messages: 400,
         }
     }
@@ -157,7 +161,7 @@ async fn in_world(world: &World, case: Case) -> Figures {
         let peer = world.node(world.network.link(MODEM)).await;
         let bulk_on = connection(world, &sender, &peer, &received).await;
         if case.is_loaded {
-            tokio::spawn(traffic::bulk(bulk_on.clone()));
+            tokio::spawn(traffic::objects(bulk_on.clone(), Priority::Bulk));
         }
         if urgent_on.is_none() {
             urgent_on = Some(match case.apart {
@@ -167,8 +171,11 @@ async fn in_world(world: &World, case: Case) -> Figures {
         }
     }
     let urgent_on = urgent_on.expect("there is a peer");
+    if case.is_flooded {
+        tokio::spawn(traffic::objects(urgent_on.clone(), Priority::Urgent));
+    }
     sleep(WARM_UP).await;
-    let (began, before) = (world.elapsed(), received.bytes());
+    let (began, before) = (world.elapsed(), received.bytes(Priority::Bulk));
     let network = world.network.clone();
     match case.carrier {
         Carrier::Stream => traffic::urgent(network, urgent_on.clone(), case.messages).await,
@@ -177,7 +184,7 @@ async fn in_world(world: &World, case: Case) -> Figures {
         }
     }
     let took = world.elapsed() - began;
-    let bulk_bytes = received.bytes() - before;
+    let bulk_bytes = received.bytes(Priority::Bulk) - before;
     // What is under way still counts.
     sleep(Duration::from_secs(1)).await;
     let modem = world.network.counters(uplink);

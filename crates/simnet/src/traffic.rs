@@ -1,4 +1,4 @@
-//! Traffic between two nodes: bulk objects without end, small messages now and then.
+//! Traffic between two nodes: large objects without end, small messages now and then.
 //!
 //! Owns what a message carries so that its delay can be taken: the virtual time at which it was
 //! handed over, and padding.
@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::time::sleep;
 use wiremesh::Connection;
 use wiremesh_udp::memory::Network;
+use wiremesh_wire::Priority;
 
 use crate::Delays;
 
-/// A bulk object.
-pub const BULK_BYTES: usize = 1_000_000;
+/// A large object.
+pub const OBJECT_BYTES: usize = 1_000_000;
 /// An urgent object or datagram.
 pub const URGENT_BYTES: usize = 1_024;
 
@@ -24,7 +25,8 @@ pub struct Received(Arc<Mutex<Totals>>);
 #[derive(Debug, Default)]
 struct Totals {
     delays: Delays,
-    bytes: u64,
+    /// Of large objects, by class.
+    bytes: [u64; 3],
 }
 
 impl Received {
@@ -37,9 +39,9 @@ impl Received {
         self.with(|totals| totals.delays.clone())
     }
 
-    /// The bytes of bulk objects, also of unfinished ones.
-    pub fn bytes(&self) -> u64 {
-        self.with(|totals| totals.bytes)
+    /// The bytes of large objects of a class, also of unfinished ones.
+    pub fn bytes(&self, priority: Priority) -> u64 {
+        self.with(|totals| totals.bytes[priority.index()])
     }
 
     /// Notes a message that carries the time of its sending.
@@ -49,8 +51,10 @@ impl Received {
         self.with(|totals| totals.delays.add(delay));
     }
 
-    fn bulk(&self, bytes: usize) {
-        self.with(|totals| totals.bytes += bytes as u64);
+    fn part(&self, part: &[u8]) {
+        let priority = part.first().and_then(|byte| Priority::from_byte(*byte));
+        let class = priority.unwrap_or_default().index();
+        self.with(|totals| totals.bytes[class] += part.len() as u64);
     }
 }
 
@@ -62,12 +66,12 @@ pub fn stamped(network: &Network, len: usize) -> Vec<u8> {
     message
 }
 
-/// Sends one object after the other, each on a stream of its own, until the connection ends.
-pub async fn bulk(connection: Connection) {
-    let object = vec![0xaa; BULK_BYTES];
+/// Sends one large object after the other, each on a stream of its own, until the connection ends.
+pub async fn objects(connection: Connection, priority: Priority) {
+    let object = vec![priority as u8; OBJECT_BYTES];
     let mut before: Option<wiremesh::quinn::SendStream> = None;
     while let Ok(mut stream) = connection.open_uni().await {
-        let _ = stream.set_priority(-1);
+        let _ = stream.set_priority(1 - priority as i32);
         if stream.write_all(&object).await.is_err() || stream.finish().is_err() {
             return;
         }
@@ -119,7 +123,7 @@ pub async fn receive(network: Network, connection: Connection, received: Receive
                 if all.len() + chunk.bytes.len() <= URGENT_BYTES {
                     all.extend_from_slice(&chunk.bytes);
                 } else {
-                    received.bulk(chunk.bytes.len());
+                    received.part(&chunk.bytes);
                 }
             }
             if all.len() == URGENT_BYTES {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use wiremesh_simnet::traffic::{self, Received};
 use wiremesh_simnet::{Delays, LinkConfig, run};
+use wiremesh_wire::Priority;
 
 /// Two nodes with all kinds of traffic on a lossy link, for three seconds.
 fn traced(seed: u64) -> (u64, Delays, u64) {
@@ -19,14 +20,18 @@ fn traced(seed: u64) -> (u64, Delays, u64) {
         let (one, other) = (world.node(uplink()).await, world.node(uplink()).await);
         let (out, back) = world.connect(&one, &other).await;
         let received = Received::default();
-        tokio::spawn(traffic::bulk(out.clone()));
+        tokio::spawn(traffic::objects(out.clone(), Priority::Bulk));
         tokio::spawn(traffic::receive(
             world.network.clone(),
             back,
             received.clone(),
         ));
         traffic::urgent(world.network.clone(), out, 50).await;
-        (world.network.trace(), received.delays(), received.bytes())
+        (
+            world.network.trace(),
+            received.delays(),
+            received.bytes(Priority::Bulk),
+        )
     })
 }
 
