@@ -36,6 +36,8 @@
 
 extern crate alloc;
 
+mod bits;
+mod chunks;
 mod config;
 mod header;
 mod id;

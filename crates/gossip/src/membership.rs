@@ -247,7 +247,7 @@ impl Topic {
             peer.announce = Default::default();
             peer.flush = None;
         }
-        self.forget_source(node);
+        self.forget_source(now, node);
     }
 
     fn add_passive(&mut self, contact: Contact) {
@@ -334,7 +334,7 @@ impl Topic {
             self.set_guest(now, &node);
         }
         for node in gone {
-            self.drop_link(&node);
+            self.drop_link(now, &node);
         }
         self.fill_active(now);
         if self.membership.joined && self.membership.shuffle_due <= now {

@@ -16,6 +16,8 @@ pub(crate) struct Held {
     pub header: Header,
     /// The content, or the hashes of the chunks.
     pub body: Arc<[u8]>,
+    /// All of the content, once it is here.
+    pub content: Option<Arc<[u8]>>,
     /// Waits for the owner's verdict.
     pub pending: bool,
     /// Where it came from; ourselves if we published it.
@@ -26,8 +28,23 @@ pub(crate) struct Held {
     pub sent: u64,
     /// Nodes, by slot, that asked for it.
     pub asked: u64,
+    /// Nodes, by slot, that have all chunks.
+    pub complete: u64,
+    /// Ours, and not to be let go before the neighbours have it.
+    pub pinned: bool,
+    /// How many chunks each slot was given.
+    served: BTreeMap<usize, u32>,
+    /// Of header and content here.
+    bytes: usize,
     /// Its place in the order of arrival.
     age: u64,
+}
+
+impl Held {
+    /// Whether others may have it: accepted, and of a large one that it exists is certain.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.pending && (self.content.is_some() || self.bytes > self.body.len())
+    }
 }
 
 /// See the module.
@@ -83,14 +100,20 @@ impl Objects {
         let age = self.next_age;
         self.next_age += 1;
         self.by_age.insert(age, id);
+        let small = !header.is_large();
         self.held.entry(id).or_insert(Held {
             header,
+            bytes: body.len(),
+            content: small.then(|| body.clone()),
             body,
             pending: false,
             from,
             has: 0,
             sent: 0,
             asked: 0,
+            complete: 0,
+            pinned: false,
+            served: BTreeMap::new(),
             age,
         })
     }
@@ -99,18 +122,48 @@ impl Objects {
     pub(crate) fn release(&mut self, id: &ObjectId) -> Option<Held> {
         let held = self.held.remove(id)?;
         self.by_age.remove(&held.age);
-        self.bytes -= held.body.len();
+        self.bytes -= held.bytes;
         Some(held)
     }
 
-    /// Lets the oldest contents go until there is room for `more` bytes.
+    /// Lets the oldest contents go until there is room for `more` bytes. What is being fetched,
+    /// what waits for a verdict and what is pinned stays; together they have less than all of the room.
     pub(crate) fn make_room(&mut self, more: usize, max: usize) {
         while self.bytes + more > max {
-            let Some((_, id)) = self.by_age.first_key_value() else {
+            let free = |id: &&ObjectId| {
+                let held = self.held.get(*id);
+                held.is_some_and(|held| held.content.is_some() && !held.pinned && !held.pending)
+            };
+            let Some(id) = self.by_age.values().find(free).copied() else {
                 return;
             };
-            let id = *id;
             self.release(&id);
+        }
+    }
+
+    /// More of an object is here.
+    pub(crate) fn grow(&mut self, id: &ObjectId, bytes: usize) {
+        if let Some(held) = self.held.get_mut(id) {
+            held.bytes += bytes;
+            self.bytes += bytes;
+        }
+    }
+
+    /// Counts a chunk that goes to a slot; returns how many it was given.
+    pub(crate) fn on_served(&mut self, id: &ObjectId, slot: usize) -> u32 {
+        let Some(held) = self.held.get_mut(id) else {
+            return 0;
+        };
+        let served = held.served.entry(slot).or_default();
+        *served = served.saturating_add(1);
+        *served
+    }
+
+    /// Forgets an object as if it had never been seen.
+    pub(crate) fn forget(&mut self, id: &ObjectId) {
+        self.release(id);
+        if let Some(expiry) = self.seen.remove(id) {
+            self.by_expiry.remove(&(expiry, *id));
         }
     }
 
@@ -133,6 +186,8 @@ impl Objects {
             held.has &= !bit;
             held.sent &= !bit;
             held.asked &= !bit;
+            held.complete &= !bit;
+            held.served.remove(&(bit.trailing_zeros() as usize));
         }
     }
 }

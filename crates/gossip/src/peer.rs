@@ -64,6 +64,15 @@ pub(crate) enum Item {
         /// It was asked for, so it is sent whoever else has it.
         asked: bool,
     },
+    /// A chunk: `len` of `bytes` from `at` on.
+    Chunk {
+        id: ObjectId,
+        index: u16,
+        expiry_ms: u64,
+        bytes: Arc<[u8]>,
+        at: usize,
+        len: usize,
+    },
 }
 
 impl Item {
@@ -71,6 +80,7 @@ impl Item {
         match self {
             Self::Control(bytes) => bytes.len(),
             Self::Object { body, .. } => 22 + body.len(),
+            Self::Chunk { len, .. } => 35 + len,
         }
     }
 }
@@ -122,6 +132,12 @@ pub(crate) struct Peer {
     pub missing: usize,
     /// Objects that it is being asked for.
     pub asked: usize,
+    /// Chunks that it is being asked for.
+    pub wanted: usize,
+    /// Chunks that it was asked for and that were then asked for elsewhere.
+    pub owed: usize,
+    /// Chunks that wait for it.
+    pub serving: usize,
 }
 
 impl Peer {
@@ -140,6 +156,9 @@ impl Peer {
             ping_due: Instant::ZERO,
             missing: 0,
             asked: 0,
+            wanted: 0,
+            owed: 0,
+            serving: 0,
         }
     }
 

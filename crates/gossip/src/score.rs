@@ -26,6 +26,8 @@ pub(crate) enum Misdeed {
     Duplicate,
     /// An object that expires too late to be honest, or long ago.
     WrongExpiry,
+    /// Sent the header of a large object and no chunk.
+    FalseHeader,
     /// Announced what it did not give.
     BrokenPromise,
     /// Asks for the same thing again and again.
@@ -37,6 +39,7 @@ impl Misdeed {
         match self {
             Self::Malformed => 50,
             Self::Rejected => 35,
+            Self::FalseHeader => 25,
             Self::BrokenPromise => 4,
             Self::Duplicate | Self::WrongExpiry | Self::Greedy => 2,
         }

@@ -108,6 +108,10 @@ pub struct Memory {
     pub queue_bytes: usize,
     /// Ids that were announced and have not come.
     pub missing: usize,
+    /// Large objects that are being fetched.
+    pub pulls: usize,
+    /// Objects that wait for a verdict.
+    pub pending: usize,
     /// Nodes with points or a ban.
     pub scores: usize,
 }

@@ -10,17 +10,21 @@ use core::time::Duration;
 
 use wiremesh_wire::{Instant, NodeId, Now, Priority};
 
+use crate::chunks::Pulls;
 use crate::config::{CONTROL_BYTES_MAX, Config, PEERS_MAX, TICK};
-use crate::header::{CHUNK_LEN, Header, duration_millis, millis};
-use crate::id::{ObjectId, TopicId};
+use crate::header::{CHUNK_LEN, Header, OBJECT_MAX, duration_millis, millis};
+use crate::id::{ObjectId, TopicId, chunk_hash};
 use crate::membership::Membership;
-use crate::message::{ADDRESSES_MAX, Contact, Message, emit_object};
+use crate::message::{ADDRESSES_MAX, Contact, Message, emit_chunk, emit_object};
 use crate::objects::Objects;
 use crate::peer::{Item, Link, Peer, Role};
 use crate::random::Random;
 use crate::score::{Misdeed, Scores};
 use crate::status::{Counters, Memory, Output, PublishError, Verdict};
 use crate::tree::Tree;
+
+/// Own large objects stay in the store for at most so long when neighbours do not take them.
+const PIN_TIME: Duration = Duration::from_secs(60);
 
 /// The machine. See the crate for how to drive it.
 pub struct Topic {
@@ -38,11 +42,17 @@ pub struct Topic {
     pub(crate) counters: Counters,
     /// Objects that wait for a verdict.
     pub(crate) pending: usize,
+    /// Bytes of the large ones among them.
+    pub(crate) pending_bytes: usize,
     /// The earliest deadline of announcements.
     pub(crate) flush_due: Instant,
     tick_due: Instant,
-    /// `publish` was refused for want of room in this class.
-    full: Option<Priority>,
+    /// `publish` was refused for want of room in this class for so many bytes.
+    full: Option<(Priority, usize)>,
+    pub(crate) pulls: Pulls,
+    /// Own large objects that stay until the neighbours have them: since when, and their sizes.
+    pinned: VecDeque<(Instant, ObjectId, usize)>,
+    pub(crate) pinned_bytes: usize,
 }
 
 impl Topic {
@@ -66,9 +76,13 @@ impl Topic {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             pending: 0,
+            pending_bytes: 0,
             flush_due: Instant::MAX,
             tick_due: Instant::ZERO,
             full: None,
+            pulls: Pulls::default(),
+            pinned: VecDeque::new(),
+            pinned_bytes: 0,
         }
     }
 
@@ -94,14 +108,15 @@ impl Topic {
         if content.is_empty() {
             return Err(PublishError::Empty);
         }
-        if content.len() > CHUNK_LEN {
+        if content.len() > OBJECT_MAX {
             return Err(PublishError::TooLarge);
         }
         if lifetime < Duration::from_millis(1) || lifetime > self.config.lifetime_max {
             return Err(PublishError::Lifetime);
         }
-        if !self.has_room(priority) {
-            self.full = Some(priority);
+        self.unpin(now.instant);
+        if !self.has_room(priority, content.len()) {
+            self.full = Some((priority, content.len()));
             return Err(PublishError::Full);
         }
         let header = Header {
@@ -110,22 +125,58 @@ impl Topic {
             size_bytes: content.len() as u32,
             salt: self.random.word(),
         };
-        let id = ObjectId::of(&self.topic, &header.emit(), &content);
+        let body = if header.is_large() {
+            let hashes = content.chunks(CHUNK_LEN).flat_map(chunk_hash);
+            hashes.collect()
+        } else {
+            content.clone()
+        };
+        let id = ObjectId::of(&self.topic, &header.emit(), &body);
         let room = self.config.store_bytes_max;
-        self.objects.make_room(content.len(), room);
-        self.objects.insert(id, header, content, self.me);
+        self.objects.make_room(content.len() + body.len(), room);
+        let held = self.objects.insert(id, header, body, self.me);
+        if header.is_large() {
+            held.pinned = true;
+            held.content = Some(content.clone());
+            self.objects.grow(&id, content.len());
+            self.pinned_bytes += content.len();
+            self.pinned.push_back((now.instant, id, content.len()));
+        }
         self.counters.published += 1;
         self.forward(now.instant, &id);
         Ok(id)
     }
 
-    /// Whether half of the neighbours can take more of a class.
-    fn has_room(&self, class: Priority) -> bool {
+    /// Whether half of the neighbours can take more of a class, and the store `size` more bytes.
+    fn has_room(&self, class: Priority, size: usize) -> bool {
         let queue =
             |peer: &&Peer| peer.queues[class.index()].bytes * 2 < self.config.queue_bytes_max;
         let active = self.peers.values().filter(|peer| peer.is_active());
         let free = active.clone().filter(queue).count();
-        free * 2 >= active.count() && self.objects.seen_len() < self.config.seen_max
+        let large = size > CHUNK_LEN && self.pinned_bytes > 0;
+        let pinned = self.pinned_bytes + size;
+        free * 2 >= active.count()
+            && self.objects.seen_len() < self.config.seen_max
+            && !(large && pinned * 2 > self.config.store_bytes_max)
+            && !(large && pinned + self.pulls.reserved() > self.config.store_bytes_max)
+    }
+
+    /// Own large objects that all neighbours have, or that are old, may go.
+    fn unpin(&mut self, now: Instant) {
+        let active = self.peers.values().filter(|peer| peer.is_active());
+        let active = active.fold(0, |bits, peer| bits | peer.bit());
+        let objects = &mut self.objects;
+        let bytes = &mut self.pinned_bytes;
+        self.pinned.retain(|(since, id, size)| {
+            let Some(held) = objects.held(id) else {
+                *bytes -= size;
+                return false;
+            };
+            let everywhere = active != 0 && active & !held.complete == 0;
+            held.pinned = !everywhere && now.saturating_since(*since) < PIN_TIME;
+            *bytes -= if held.pinned { 0 } else { *size };
+            held.pinned
+        });
     }
 
     /// A link to a node is usable, whoever made it.
@@ -154,7 +205,7 @@ impl Topic {
 
     /// A link is gone, or could not be made.
     pub fn peer_down(&mut self, now: Now, node: NodeId) {
-        self.remove_peer(&node);
+        self.remove_peer(now.instant, &node);
         self.on_link_gone(now.instant, &node);
         self.tell_room();
     }
@@ -206,6 +257,9 @@ impl Topic {
             } => self.on_graft(now.instant, from, priority, push, ids),
             Message::Prune { priority } => self.on_prune(from, priority),
             Message::Lack { ids } => self.on_lack(now.instant, from, ids),
+            Message::Have { id, ranges } => self.on_have(now.instant, from, id, &ranges),
+            Message::Want { id, ranges } => self.on_want(now, from, id, &ranges),
+            Message::Chunk { id, index, bytes } => self.on_chunk(now, from, id, index, bytes),
             _ => {}
         }
     }
@@ -217,6 +271,8 @@ impl Topic {
         };
         held.pending = false;
         let from = held.from;
+        let large = held.header.is_large();
+        self.pending_bytes -= if large { held.header.size() } else { 0 };
         self.pending = self.pending.saturating_sub(1);
         if verdict == Verdict::Accept {
             return self.deliver(now, &id);
@@ -265,6 +321,21 @@ impl Topic {
                         return Some(emit_object(&header, &body));
                     }
                 }
+                Item::Chunk {
+                    id,
+                    index,
+                    expiry_ms,
+                    bytes,
+                    at,
+                    len,
+                } => {
+                    peer.serving -= 1;
+                    if expiry_ms <= millis(now.unix) {
+                        self.counters.expired += 1;
+                    } else {
+                        return Some(emit_chunk(&id, index, &bytes[at..at + len]));
+                    }
+                }
             }
         }
         queue.told = false;
@@ -295,6 +366,8 @@ impl Topic {
         self.scores.tick(instant);
         let grace = duration_millis(self.config.clock_skew);
         self.objects.expire(now.unix, grace);
+        self.tick_chunks(now);
+        self.unpin(instant);
         self.drop_stuck(instant);
         let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in nodes {
@@ -322,6 +395,8 @@ impl Topic {
             store_bytes: self.objects.bytes(),
             queue_bytes: queues.map(|queue| queue.bytes).sum(),
             missing: self.tree.missing_len(),
+            pulls: self.pulls.len(),
+            pending: self.pending,
             scores: self.scores.len(),
         }
     }
@@ -401,16 +476,16 @@ impl Topic {
         true
     }
 
-    fn remove_peer(&mut self, node: &NodeId) {
-        self.forget_source(node);
+    fn remove_peer(&mut self, now: Instant, node: &NodeId) {
+        self.forget_source(now, node);
         if let Some(peer) = self.peers.remove(node) {
             self.objects.clear_slot(peer.bit());
         }
     }
 
     /// Forgets a node and its link.
-    pub(crate) fn drop_link(&mut self, node: &NodeId) {
-        self.remove_peer(node);
+    pub(crate) fn drop_link(&mut self, now: Instant, node: &NodeId) {
+        self.remove_peer(now, node);
         self.outputs.push_back(Output::Disconnect(*node));
     }
 
@@ -426,7 +501,7 @@ impl Topic {
         let stuck: Vec<NodeId> = stuck.map(|(node, _)| *node).collect();
         for node in stuck {
             self.counters.stuck += 1;
-            self.drop_link(&node);
+            self.drop_link(now, &node);
             self.on_link_gone(now, &node);
         }
     }
@@ -435,13 +510,16 @@ impl Topic {
     pub(crate) fn blame(&mut self, now: Instant, node: &NodeId, misdeed: Misdeed) {
         if self.scores.blame(now, node, misdeed) {
             self.counters.banned += 1;
-            self.drop_link(node);
+            self.drop_link(now, node);
             self.on_link_gone(now, node);
         }
     }
 
     fn tell_room(&mut self) {
-        if self.full.is_some_and(|class| self.has_room(class)) {
+        if self
+            .full
+            .is_some_and(|(class, size)| self.has_room(class, size))
+        {
             self.full = None;
             self.outputs.push_back(Output::Room);
         }

@@ -15,7 +15,7 @@ use wiremesh_wire::{Instant, NodeId, Now, Priority};
 
 use crate::header::{Header, millis};
 use crate::id::ObjectId;
-use crate::message::{IDS_MAX, Message};
+use crate::message::{IDS_MAX, Message, Range};
 use crate::peer::{Item, Lane};
 use crate::score::Misdeed;
 use crate::status::Output;
@@ -34,6 +34,11 @@ const WINDOW: usize = 64;
 /// Longest and shortest wait for a payload after its announcement.
 const WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
+/// Until room for a large object is looked for again.
+const POSTPONED: Duration = Duration::from_millis(500);
+/// What was announced so long ago and had no room is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
 /// An object that was announced and has not come.
 struct Missing {
     class: Priority,
@@ -45,6 +50,8 @@ struct Missing {
     /// Who is being asked.
     asked: Option<NodeId>,
     due: Instant,
+    /// It came, is large, and there was no room for it.
+    large: Option<Header>,
 }
 
 /// How long after the first announcement payloads come.
@@ -134,6 +141,10 @@ impl Topic {
         if !self.is_welcome(now, &from, &header) {
             return;
         }
+        let large = header.is_large();
+        if large && !self.may_pull(&from, &header) {
+            return self.postpone(now.instant, from, id, header);
+        }
         let first = match self.take_missing(&id) {
             Some(missing) => {
                 let lag = now.instant.saturating_since(missing.first);
@@ -154,6 +165,9 @@ impl Topic {
         self.objects.make_room(body.len(), room);
         let held = self.objects.insert(id, header, Arc::from(body), from);
         held.has |= bit;
+        if large {
+            return self.start_pull(now.instant, id, header, from);
+        }
         held.pending = validate;
         let content = held.body.clone();
         if validate {
@@ -193,8 +207,9 @@ impl Topic {
         !full
     }
 
-    /// Delivers a small object and forwards it.
+    /// Delivers an object that is complete, and forwards it or tells that it is complete.
     pub(crate) fn deliver(&mut self, now: Now, id: &ObjectId) {
+        let validate = self.config.validate;
         let Some(held) = self.objects.held(id) else {
             return;
         };
@@ -202,16 +217,28 @@ impl Topic {
             self.counters.expired += 1;
             return;
         }
-        let content = held.body.clone();
+        let Some(content) = held.content.clone() else {
+            return;
+        };
+        let header = held.header;
         self.counters.delivered += 1;
         self.counters.delivered_bytes += content.len() as u64;
         self.outputs.push_back(Output::Deliver {
             id: *id,
-            priority: held.header.priority,
+            priority: header.priority,
             from: held.from,
             content,
         });
-        self.forward(now.instant, id);
+        if header.is_large() {
+            let all = Range {
+                start: 0,
+                count: header.chunks() as u16,
+            };
+            self.tell_chunks(now.instant, id, &[all], true);
+        }
+        if validate || !header.is_large() {
+            self.forward(now.instant, id);
+        }
     }
 
     /// Sends or announces an object to all neighbours that are not known to have it.
@@ -256,7 +283,11 @@ impl Topic {
         if asked {
             held.asked |= peer.bit();
         }
+        let large = held.header.is_large();
         self.enqueue(now, node, class, item);
+        if large {
+            self.send_chunks(now, node, id);
+        }
     }
 
     fn announce(&mut self, now: Instant, node: &NodeId, id: &ObjectId, class: Priority) {
@@ -276,7 +307,7 @@ impl Topic {
     /// A new neighbour hears of all that is held.
     pub(crate) fn announce_all(&mut self, now: Instant, node: &NodeId, bit: u64) {
         let unknown = self.objects.all_held();
-        let unknown = unknown.filter(|(_, held)| !held.pending && held.has & bit == 0);
+        let unknown = unknown.filter(|(_, held)| held.is_open() && held.has & bit == 0);
         let unknown: Vec<_> = unknown
             .map(|(id, held)| (*id, held.header.priority))
             .collect();
@@ -291,6 +322,7 @@ impl Topic {
             return;
         }
         self.flush_due = Instant::MAX;
+        self.flush_chunks(now);
         for node in self.active() {
             let Some(peer) = self.peers.get_mut(&node) else {
                 continue;
@@ -383,6 +415,7 @@ impl Topic {
                 held.has |= peer.bit();
             }
             if self.objects.is_seen(&id) {
+                self.on_source(now, &from, &id);
                 continue;
             }
             if peer.missing >= self.config.missing_max {
@@ -397,6 +430,7 @@ impl Topic {
                 sources: Vec::new(),
                 asked: None,
                 due,
+                large: None,
             });
             if !missing.sources.iter().any(|(source, _)| *source == from) {
                 missing.sources.push((from, false));
@@ -404,6 +438,15 @@ impl Topic {
             }
             self.tree.due.insert((missing.due, id));
         }
+    }
+
+    /// A large object has to wait until others are here.
+    fn postpone(&mut self, now: Instant, from: NodeId, id: ObjectId, header: Header) {
+        self.on_ihave(now, from, header.priority, Vec::from([id]));
+        if let Some(missing) = self.tree.missing.get_mut(&id) {
+            missing.large = Some(header);
+        }
+        self.tree.set_due(&id, now + POSTPONED);
     }
 
     pub(crate) fn take_missing(&mut self, id: &ObjectId) -> Option<AnnouncedFirst> {
@@ -457,8 +500,18 @@ impl Topic {
 
     /// Who is to be asked for an object now. The deadline of the object is later afterwards.
     fn ask_next(&mut self, now: Instant, id: &ObjectId) -> Option<(NodeId, Priority)> {
-        let missing = self.tree.missing.get_mut(id)?;
+        let missing = self.tree.missing.get(id)?;
         let class = missing.class;
+        let large = missing.large.as_ref();
+        if large.is_some_and(|header| !self.may_pull(&missing.first_from, header)) {
+            if now.saturating_since(missing.first) > FORGOTTEN {
+                self.take_missing(id);
+            } else {
+                self.tree.set_due(id, now + POSTPONED);
+            }
+            return None;
+        }
+        let missing = self.tree.missing.get_mut(id)?;
         if let Some(peer) = missing
             .asked
             .take()
@@ -524,7 +577,7 @@ impl Topic {
                 Some(held) if held.asked & bit != 0 => {
                     self.blame(now, &from, Misdeed::Greedy);
                 }
-                Some(held) if !held.pending => self.push(now, &from, &id, true),
+                Some(held) if held.is_open() => self.push(now, &from, &id, true),
                 _ => lack.push(id),
             }
         }
@@ -541,6 +594,7 @@ impl Topic {
 
     pub(crate) fn on_lack(&mut self, now: Instant, from: NodeId, ids: Vec<ObjectId>) {
         for id in ids {
+            self.lack_chunks(now, &from, &id);
             let Some(missing) = self.tree.missing.get_mut(&id) else {
                 continue;
             };
@@ -565,11 +619,12 @@ impl Topic {
     }
 
     /// A node is no source of anything any more.
-    pub(crate) fn forget_source(&mut self, node: &NodeId) {
+    pub(crate) fn forget_source(&mut self, now: Instant, node: &NodeId) {
+        self.forget_chunks(now, node);
         let has = |missing: &Missing| missing.sources.iter().any(|(source, _)| source == node);
         let ids = self.tree.missing.iter().filter(|(_, missing)| has(missing));
         let ids: Vec<ObjectId> = ids.map(|(id, _)| *id).collect();
-        self.on_lack(Instant::ZERO, *node, ids);
+        self.on_lack(now, *node, ids);
     }
 }
 

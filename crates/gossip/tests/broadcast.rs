@@ -39,3 +39,42 @@ fn small_objects_reach_all_nodes_once() {
         }
     }
 }
+
+fn content(len: usize, seed: u64) -> Vec<u8> {
+    let mut random = net::Random::new(seed);
+    (0..len).map(|_| random.word() as u8).collect()
+}
+
+#[test]
+fn large_objects_reach_all_nodes() {
+    let mut settings = Settings::new(12, 2);
+    settings.rate = Some(4_000_000);
+    let mut net = Net::new(settings);
+    net.keep_contents = true;
+    net.join_all(SECOND / 5);
+    net.run(SECOND * 10);
+    let sent = net.sent_bytes;
+    let sizes = [16 * 1024, 16 * 1024 + 1, 100_000, 3_000_000];
+    let mut ids = Vec::new();
+    let mut total = 0;
+    for (round, len) in sizes.into_iter().enumerate() {
+        let bytes = content(len, round as u64);
+        total += len as u64;
+        let id = net.publish(round, bytes.clone(), Priority::Bulk, SECOND * 60);
+        ids.push((round, id.expect("room"), bytes));
+    }
+    net.run(SECOND * 20);
+    for (number, node) in net.nodes.iter().enumerate() {
+        assert_eq!(node.twice, 0);
+        for (at, id, bytes) in &ids {
+            let mut contents = node.contents.iter().filter(|(known, _)| known == id);
+            match contents.next() {
+                Some((_, content)) => assert_eq!(&content[..], &bytes[..]),
+                None => assert_eq!(*at, number, "{} bytes at node {number}", bytes.len()),
+            }
+        }
+    }
+    let factor = (net.sent_bytes - sent) as f64 / (total * 11) as f64;
+    println!("{factor:.3} bytes sent for each delivered");
+    assert!(factor < 1.2, "{factor}");
+}

@@ -346,11 +346,11 @@ impl Net {
         }
         self.transmit(at);
         let due = self.nodes[at].topic.poll_timeout();
-        if let Some(due) = due.map(|due| due.max(now.instant)) {
-            if self.nodes[at].due.is_none_or(|known| due < known) {
-                self.nodes[at].due = Some(due);
-                self.schedule(due, Event::Timeout(at));
-            }
+        let due = due.map(|due| due.max(now.instant));
+        let known = self.nodes[at].due;
+        if let Some(due) = due.filter(|due| known.is_none_or(|known| *due < known)) {
+            self.nodes[at].due = Some(due);
+            self.schedule(due, Event::Timeout(at));
         }
     }
 
