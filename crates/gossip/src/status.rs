@@ -28,6 +28,8 @@ pub enum Output {
         priority: Priority,
         /// The neighbour that it came from.
         from: NodeId,
+        /// When it expires: milliseconds since 1970.
+        expiry_ms: u64,
         /// All of it.
         content: Arc<[u8]>,
     },
@@ -39,6 +41,8 @@ pub enum Output {
         priority: Priority,
         /// The neighbour that it came from, which is seldom who published it.
         from: NodeId,
+        /// When it expires: milliseconds since 1970.
+        expiry_ms: u64,
         /// All of it.
         content: Arc<[u8]>,
     },

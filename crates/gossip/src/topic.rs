@@ -93,6 +93,11 @@ impl Topic {
         self.addresses = addresses;
     }
 
+    /// Whether objects that come from now on wait for [`Topic::verdict`]: `Config::validate`.
+    pub fn set_validate(&mut self, validate: bool) {
+        self.config.validate = validate;
+    }
+
     /// Sends an object to all nodes of the topic but this one.
     ///
     /// # Errors

@@ -176,6 +176,7 @@ impl Topic {
                 id,
                 priority: header.priority,
                 from,
+                expiry_ms: header.expiry_ms,
                 content,
             });
         } else {
@@ -227,6 +228,7 @@ impl Topic {
             id: *id,
             priority: header.priority,
             from: held.from,
+            expiry_ms: held.header.expiry_ms,
             content,
         });
         if header.is_large() {
