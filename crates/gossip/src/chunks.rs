@@ -358,6 +358,7 @@ impl Topic {
                 id: *id,
                 priority: pull.header.priority,
                 from: pull.from,
+                expiry_ms: pull.header.expiry_ms,
                 content,
             });
         } else {
