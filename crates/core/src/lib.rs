@@ -24,6 +24,7 @@ mod clock;
 mod config;
 mod counters;
 mod drbg;
+mod egress;
 mod event;
 mod kernel;
 mod load;
@@ -44,6 +45,10 @@ pub use config::{
     Routing,
 };
 pub use counters::{Counters, DropReason};
+pub use egress::{
+    ClassDelays, Delays, Demand, Departure, Egress, EgressConfig, InvalidEgress, Ledger, RATE_MAX,
+    RATE_MIN,
+};
 pub use event::{Event, HandshakeFailure};
 pub use kernel::{KERNEL_PEERS_MAX, KernelFigures, KernelNode, KernelPeerChange, KernelTask};
 pub use node::{

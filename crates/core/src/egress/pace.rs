@@ -1,0 +1,62 @@
+//! The pace of a link: when the next byte may be given to it.
+//!
+//! Owns one instant. A link that is asked too late catches up with at most a millisecond's worth.
+
+use core::time::Duration;
+use wiremesh_wire::Instant;
+
+/// What a late wake-up may make up for: the granularity of timers.
+const CATCH_UP: Duration = Duration::from_millis(1);
+const NANOS: u64 = 1_000_000_000;
+
+pub(super) struct Pace {
+    rate_bits: u64,
+    free_at: Instant,
+}
+
+impl Pace {
+    /// `rate_bits` per second, at least one.
+    pub(super) fn new(rate_bits: u64) -> Self {
+        Self {
+            rate_bits: rate_bits.max(1),
+            free_at: Instant::ZERO,
+        }
+    }
+
+    /// The same link at another rate.
+    pub(super) fn at(self, rate_bits: u64) -> Self {
+        Self {
+            free_at: self.free_at,
+            ..Self::new(rate_bits)
+        }
+    }
+
+    pub(super) fn rate_bits(&self) -> u64 {
+        self.rate_bits
+    }
+
+    pub(super) fn free_at(&self) -> Instant {
+        self.free_at
+    }
+
+    pub(super) fn is_free(&self, now: Instant) -> bool {
+        self.free_at <= now
+    }
+
+    pub(super) fn charge(&mut self, now: Instant, len: usize) {
+        let from = self.free_at.max(now.saturating_sub(CATCH_UP));
+        self.free_at = from + self.time_of(len);
+    }
+
+    /// How long `len` bytes take.
+    pub(super) fn time_of(&self, len: usize) -> Duration {
+        let nanos = (len as u128 * 8 * u128::from(NANOS)) / u128::from(self.rate_bits);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// Bytes that leave within `time`.
+    pub(super) fn bytes_in(&self, time: Duration) -> usize {
+        let bytes = time.as_nanos() * u128::from(self.rate_bits) / (8 * u128::from(NANOS));
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+}
