@@ -7,15 +7,18 @@ use core::time::Duration;
 /// Settings of a [`crate::Topic`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Most neighbours: HyParView's active view. 2 to 16.
-    pub active_max: usize,
+    /// Neighbours anywhere: wanted, and at most. HyParView's active view. 2 to 16.
+    pub far: (usize, usize),
+    /// Neighbours nearby besides: wanted, and at most. None to 16.
+    pub near: (usize, usize),
     /// Most nodes known besides: HyParView's passive view. Up to 256.
     pub passive_max: usize,
     /// Hops of a newcomer's walk: ARWL of HyParView.
     pub active_walk: u8,
     /// Hops left when the walk leaves the newcomer in a passive view: PRWL of HyParView.
     pub passive_walk: u8,
-    /// Between two shuffles.
+    /// Between two shuffles, and between two looks for a nearer neighbour; a node that has just
+    /// joined does both more often.
     pub shuffle_interval: Duration,
     /// Between two measurements of the round trip to a neighbour.
     pub ping_interval: Duration,
@@ -45,7 +48,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            active_max: 5,
+            far: (3, 5),
+            near: (3, 4),
             passive_max: 30,
             active_walk: 6,
             passive_walk: 3,

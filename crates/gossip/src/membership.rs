@@ -12,7 +12,7 @@ use core::time::Duration;
 use wiremesh_wire::{Instant, NodeId, Now};
 
 use crate::config::{ANSWER_TIME, CONNECT_TIME, GUEST_TIME, REFUSED_TIME};
-use crate::message::{CONTACTS_MAX, Contact, HOPS_MAX, Message};
+use crate::message::{CONTACTS_MAX, Contact, HOPS_MAX, Message, Wish};
 use crate::peer::{Lane, Link, Role};
 use crate::random::Random;
 use crate::topic::Topic;
@@ -23,6 +23,8 @@ const ROUTES_MAX: usize = 64;
 const BOOTSTRAP_MAX: usize = 16;
 const REJOIN_MIN: Duration = Duration::from_secs(1);
 const REJOIN_MAX: Duration = Duration::from_secs(30);
+/// The first time between shuffles; it grows to that of the configuration.
+const SHUFFLE_FIRST: Duration = Duration::from_secs(2);
 
 /// A contact of the passive view.
 struct Known {
@@ -41,6 +43,7 @@ pub(crate) struct Membership {
     /// The nonce of our own shuffle, and what we sent with it.
     shuffle: Option<(u64, Vec<NodeId>)>,
     shuffle_due: Instant,
+    shuffle_wait: Duration,
     rejoin_due: Instant,
     rejoin_wait: Duration,
     joined: bool,
@@ -66,6 +69,15 @@ impl Membership {
         });
     }
 
+    /// The contacts of the passive view that pass.
+    pub(crate) fn contacts(&self, pass: impl Fn(&NodeId) -> bool) -> Vec<Contact> {
+        let contacts = self.passive.iter().map(|known| &known.contact);
+        contacts
+            .filter(|contact| pass(&contact.node))
+            .cloned()
+            .collect()
+    }
+
     fn refused(&mut self, node: &NodeId, until: Instant) {
         let known = self.passive.iter_mut();
         for known in known.filter(|known| known.contact.node == *node) {
@@ -82,7 +94,9 @@ impl Topic {
         self.membership.joined = true;
         self.membership.rejoin_wait = REJOIN_MIN;
         self.membership.rejoin_due = now.instant;
-        self.membership.shuffle_due = now.instant + self.config.shuffle_interval / 4;
+        self.membership.shuffle_due = now.instant + SHUFFLE_FIRST;
+        self.membership.shuffle_wait = SHUFFLE_FIRST;
+        self.near.restart();
         self.fill_active(now.instant);
     }
 
@@ -101,8 +115,14 @@ impl Topic {
         active.map(|(node, _)| *node).collect()
     }
 
-    pub(crate) fn active_len(&self) -> usize {
-        self.peers.values().filter(|peer| peer.is_active()).count()
+    pub(crate) fn is_near(&self, node: &NodeId) -> bool {
+        self.peers.get(node).is_some_and(|peer| peer.near)
+    }
+
+    /// Neighbours that are not there for being near.
+    pub(crate) fn far_len(&self) -> usize {
+        let peers = self.peers.values();
+        peers.filter(|peer| peer.is_active() && !peer.near).count()
     }
 
     fn random_active(&mut self, except: &[NodeId]) -> Option<NodeId> {
@@ -117,8 +137,8 @@ impl Topic {
             Message::ForwardJoin { hops, contact } => {
                 self.on_forward_join(now, from, hops, contact);
             }
-            Message::Neighbor { high, addresses } => {
-                self.on_neighbor(now, from, high, addresses.to_vec());
+            Message::Neighbor { wish, addresses } => {
+                self.on_neighbor(now, from, wish, addresses.to_vec());
             }
             Message::NeighborReply { accepted } => self.on_neighbor_reply(now, from, accepted),
             Message::Disconnect => {
@@ -143,7 +163,7 @@ impl Topic {
             addresses,
         };
         let walkers = self.active();
-        self.activate(now, &from, contact.addresses.clone());
+        self.activate(now, &from, contact.addresses.clone(), false);
         self.send(now, &from, &Message::NeighborReply { accepted: true });
         let hops = self.config.active_walk.min(HOPS_MAX);
         for walker in walkers.iter().filter(|walker| **walker != from) {
@@ -172,10 +192,17 @@ impl Topic {
         }
     }
 
-    fn on_neighbor(&mut self, now: Instant, from: NodeId, high: bool, addresses: Vec<u8>) {
-        let accepted = high || self.is_active(&from) || self.active_len() < self.config.active_max;
+    fn on_neighbor(&mut self, now: Instant, from: NodeId, wish: Wish, addresses: Vec<u8>) {
+        let known = self.is_active(&from);
+        let accepted = known
+            || match wish {
+                Wish::Low => self.far_len() < self.config.far.1,
+                Wish::High => true,
+                Wish::Near(trip) => self.make_place_near(now, &from, trip),
+            };
         if accepted {
-            self.activate(now, &from, addresses);
+            let near = matches!(wish, Wish::Near(_));
+            self.activate(now, &from, addresses, near);
         } else if let Some(peer) = self.peers.get_mut(&from) {
             peer.addresses = addresses;
         }
@@ -194,8 +221,8 @@ impl Topic {
             return;
         }
         if accepted {
-            let addresses = peer.addresses.clone();
-            self.activate(now, &from, addresses);
+            let (addresses, near) = (peer.addresses.clone(), peer.near);
+            self.activate(now, &from, addresses, near);
         } else {
             peer.role = Role::Guest(now);
             self.membership.refused(&from, now + REFUSED_TIME);
@@ -204,12 +231,13 @@ impl Topic {
     }
 
     /// Makes a node with a link a neighbour, in place of another if the view is full.
-    fn activate(&mut self, now: Instant, node: &NodeId, addresses: Vec<u8>) {
-        let full = self.active_len() >= self.config.active_max;
-        let victim = self.random_active(&[*node]);
+    fn activate(&mut self, now: Instant, node: &NodeId, addresses: Vec<u8>, near: bool) {
+        let full = !near && self.far_len() >= self.config.far.1;
+        let mut victims = self.active();
+        victims.retain(|victim| victim != node && !self.is_near(victim));
+        let victim = self.random.take(&mut victims);
         if let Some(victim) = victim.filter(|_| full && !self.is_active(node)) {
-            self.send(now, &victim, &Message::Disconnect);
-            self.demote(now, &victim);
+            self.disconnect(now, &victim);
         }
         self.membership.forget(node);
         self.membership.rejoin_wait = REJOIN_MIN;
@@ -217,12 +245,21 @@ impl Topic {
             return;
         };
         peer.role = Role::Active;
+        peer.near = near;
+        peer.active_since = now;
         peer.addresses = addresses;
         peer.lanes = [Lane::NEW; 3];
         peer.ping_due = now;
         let bit = peer.bit();
         self.announce_all(now, node, bit);
         self.send_ping(now, node);
+        self.trim_near(now);
+    }
+
+    /// Tells a neighbour that it is none any more.
+    pub(crate) fn disconnect(&mut self, now: Instant, node: &NodeId) {
+        self.send(now, node, &Message::Disconnect);
+        self.demote(now, node);
     }
 
     /// A neighbour is none any more; its link may stay for a while.
@@ -260,18 +297,22 @@ impl Topic {
     }
 
     /// Asks a node to be a neighbour, over a new link if there is none.
-    fn ask(&mut self, now: Instant, contact: Contact, join: bool) {
+    pub(crate) fn ask(&mut self, now: Instant, contact: Contact, join: bool) {
         let node = contact.node;
         if self.scores.is_banned(&node) || !self.link_to(now, contact, Role::Asked(now)) {
             return;
+        }
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.near = false;
         }
         let addresses = self.addresses.clone();
         let addresses = addresses.as_slice();
         if join {
             self.send(now, &node, &Message::Join { addresses });
         } else {
-            let high = self.active_len() * 2 < self.config.active_max;
-            self.send(now, &node, &Message::Neighbor { high, addresses });
+            let few = self.far_len() * 2 < self.config.far.0;
+            let wish = if few { Wish::High } else { Wish::Low };
+            self.send(now, &node, &Message::Neighbor { wish, addresses });
         }
     }
 
@@ -281,8 +322,9 @@ impl Topic {
             return;
         }
         let asked = |role: &Role| matches!(role, Role::Asked(_) | Role::Active);
-        let mut have = self.peers.values().filter(|peer| asked(&peer.role)).count();
-        while have < self.config.active_max {
+        let far = self.peers.values().filter(|peer| !peer.near);
+        let mut have = far.filter(|peer| asked(&peer.role)).count();
+        while have < self.config.far.0 {
             let free = |known: &&Known| {
                 let peer = self.peers.get(&known.contact.node);
                 known.ask_after <= now && !peer.is_some_and(|peer| asked(&peer.role))
@@ -323,7 +365,9 @@ impl Topic {
         for (node, peer) in &self.peers {
             match (peer.link, peer.role) {
                 (Link::Connecting(start), _) if since(start) >= CONNECT_TIME => gone.push(*node),
-                (Link::Up, Role::Asked(start)) if since(start) >= CONNECT_TIME + ANSWER_TIME => {
+                (Link::Up, Role::Asked(start) | Role::Probed(start))
+                    if since(start) >= CONNECT_TIME + ANSWER_TIME =>
+                {
                     silent.push(*node);
                 }
                 (Link::Up, Role::Guest(start)) if since(start) >= GUEST_TIME => gone.push(*node),
@@ -337,22 +381,32 @@ impl Topic {
             self.drop_link(now, &node);
         }
         self.fill_active(now);
-        if self.membership.joined && self.membership.shuffle_due <= now {
-            self.start_shuffle(now);
+        if self.membership.joined {
+            if self.membership.shuffle_due <= now {
+                self.start_shuffle(now);
+            }
+            self.tick_near(now);
         }
     }
 
     fn start_shuffle(&mut self, now: Instant) {
         let jitter = Duration::from_millis(self.random.below(1_000) as u64);
-        self.membership.shuffle_due = now + self.config.shuffle_interval + jitter;
-        let Some(to) = self.random_active(&[]) else {
+        let wait = &mut self.membership.shuffle_wait;
+        *wait = (*wait * 3 / 2).clamp(SHUFFLE_FIRST, self.config.shuffle_interval);
+        self.membership.shuffle_due = now + *wait + jitter;
+        // Every other one stays with the nearest neighbour, who knows others nearby.
+        let nearest = self.nearest().filter(|_| self.random.below(2) == 0);
+        let hops = match nearest {
+            Some(_) => 0,
+            None => self.config.active_walk.min(HOPS_MAX),
+        };
+        let Some(to) = nearest.or_else(|| self.random_active(&[])) else {
             return;
         };
         let contacts = self.some_contacts(&to);
         let nonce = self.random.word();
         let sent = contacts.iter().map(|contact| contact.node).collect();
         self.membership.shuffle = Some((nonce, sent));
-        let hops = self.config.active_walk.min(HOPS_MAX);
         let message = Message::Shuffle {
             hops,
             nonce,
@@ -367,7 +421,10 @@ impl Topic {
             node: self.me,
             addresses: self.addresses.clone(),
         }]);
+        // Who is near hears of others who are near, as far as there are any.
+        let near = self.is_near(except);
         let active = self.peers.iter().filter(|(_, peer)| peer.is_active());
+        let active = active.filter(|(_, peer)| peer.near == near);
         let mut active: Vec<Contact> = active
             .map(|(node, peer)| Contact {
                 node: *node,

@@ -44,6 +44,17 @@ pub struct Range {
     pub count: u16,
 }
 
+/// Why a node wants to be a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// It has room. Low priority of HyParView.
+    Low,
+    /// It has too few neighbours, and is not refused. High priority of HyParView.
+    High,
+    /// The two are near each other: the round trip, in tenths of a millisecond.
+    Near(u16),
+}
+
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
@@ -61,8 +72,8 @@ pub enum Message<'a> {
     },
     /// Asks to be taken into the active view. HyParView.
     Neighbor {
-        /// Has no neighbour at all, and is not refused.
-        high: bool,
+        /// Why.
+        wish: Wish,
         /// Where who asks is.
         addresses: &'a [u8],
     },
@@ -212,8 +223,15 @@ impl<'a> Message<'a> {
                 out.push(*hops);
                 push_contact(&mut out, contact);
             }
-            Self::Neighbor { high, addresses } => {
-                out.push(u8::from(*high));
+            Self::Neighbor { wish, addresses } => {
+                match wish {
+                    Wish::Low => out.push(0),
+                    Wish::High => out.push(1),
+                    Wish::Near(trip) => {
+                        out.push(2);
+                        out.extend_from_slice(&trip.to_be_bytes());
+                    }
+                }
                 push_addresses(&mut out, addresses);
             }
             Self::NeighborReply { accepted } => out.push(u8::from(*accepted)),
@@ -339,7 +357,7 @@ impl<'a> Reader<'a> {
                 contact: self.contact()?,
             },
             3 => Message::Neighbor {
-                high: self.flag()?,
+                wish: self.wish()?,
                 addresses: self.addresses()?,
             },
             4 => Message::NeighborReply {
@@ -430,6 +448,17 @@ impl<'a> Reader<'a> {
         match self.byte()? {
             0 => Some(false),
             1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn wish(&mut self) -> Option<Wish> {
+        match self.byte()? {
+            0 => Some(Wish::Low),
+            1 => Some(Wish::High),
+            2 => self
+                .array()
+                .map(|trip| Wish::Near(u16::from_be_bytes(trip))),
             _ => None,
         }
     }

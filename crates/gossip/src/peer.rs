@@ -19,6 +19,8 @@ pub(crate) enum Role {
     Guest(Instant),
     /// It was asked to be a neighbour.
     Asked(Instant),
+    /// Its round trip is being measured.
+    Probed(Instant),
     /// A neighbour.
     Active,
 }
@@ -119,6 +121,10 @@ pub(crate) struct Peer {
     pub slot: u8,
     pub link: Link,
     pub role: Role,
+    /// It is a neighbour, or asked to be one, because it is near.
+    pub near: bool,
+    /// Since when it is a neighbour.
+    pub active_since: Instant,
     pub addresses: Vec<u8>,
     pub lanes: [Lane; 3],
     pub queues: [Queue; 3],
@@ -146,6 +152,8 @@ impl Peer {
             slot,
             link,
             role,
+            near: false,
+            active_since: Instant::ZERO,
             addresses,
             lanes: [Lane::NEW; 3],
             queues: Default::default(),

@@ -16,6 +16,7 @@ use crate::header::{CHUNK_LEN, Header, OBJECT_MAX, duration_millis, millis};
 use crate::id::{ObjectId, TopicId, chunk_hash};
 use crate::membership::Membership;
 use crate::message::{ADDRESSES_MAX, Contact, Message, emit_chunk, emit_object};
+use crate::near::Near;
 use crate::objects::Objects;
 use crate::peer::{Item, Link, Peer, Role};
 use crate::random::Random;
@@ -35,6 +36,7 @@ pub struct Topic {
     pub(crate) random: Random,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) membership: Membership,
+    pub(crate) near: Near,
     pub(crate) tree: Tree,
     pub(crate) objects: Objects,
     pub(crate) scores: Scores,
@@ -60,7 +62,8 @@ impl Topic {
     #[must_use]
     pub fn new(topic: TopicId, me: NodeId, config: Config, seed: [u8; 32]) -> Self {
         let mut config = config;
-        config.active_max = config.active_max.clamp(2, 16);
+        config.far = (config.far.0.clamp(1, 16), config.far.1.clamp(2, 16));
+        config.near = (config.near.0.min(16), config.near.1.min(16));
         config.passive_max = config.passive_max.min(256);
         Self {
             topic,
@@ -70,6 +73,7 @@ impl Topic {
             random: Random::new(seed),
             peers: BTreeMap::new(),
             membership: Membership::default(),
+            near: Near::default(),
             tree: Tree::new(),
             objects: Objects::default(),
             scores: Scores::default(),
@@ -206,6 +210,9 @@ impl Topic {
                 self.outputs.push_back(Output::Ready(node, class));
             }
         }
+        if matches!(peer.role, Role::Probed(_)) {
+            self.send_ping(now.instant, &node);
+        }
     }
 
     /// A link is gone, or could not be made.
@@ -234,6 +241,7 @@ impl Topic {
                 if let Some(peer) = self.peers.get_mut(&from) {
                     peer.on_pong(instant, token);
                 }
+                self.on_probed(instant, &from);
             }
             Message::Object { .. }
             | Message::IHave { .. }
@@ -443,7 +451,8 @@ impl Topic {
         let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
-        if !peer.is_active() || peer.ping_due > now {
+        let wanted = peer.is_active() || matches!(peer.role, Role::Probed(_));
+        if !wanted || peer.ping_due > now {
             return;
         }
         peer.ping_due = now + self.config.ping_interval;
@@ -470,12 +479,27 @@ impl Topic {
         true
     }
 
+    /// Nodes with a link, for whatever.
+    pub(crate) fn has_link(&self, node: &NodeId) -> bool {
+        self.peers.contains_key(node)
+    }
+
     fn add_peer(&mut self, node: NodeId, link: Link, now: Instant) -> bool {
+        if self.peers.len() >= PEERS_MAX {
+            let guests = self
+                .peers
+                .iter()
+                .filter_map(|(node, peer)| match peer.role {
+                    Role::Guest(since) => Some((since, *node)),
+                    _ => None,
+                });
+            let Some((_, oldest)) = guests.min() else {
+                return false;
+            };
+            self.drop_link(now, &oldest);
+        }
         let used = self.peers.values().fold(0, |used, peer| used | peer.bit());
         let slot = (!used).trailing_zeros();
-        if slot as usize >= PEERS_MAX {
-            return false;
-        }
         let peer = Peer::new(slot as u8, link, Role::Guest(now), Vec::new());
         self.peers.insert(node, peer);
         true

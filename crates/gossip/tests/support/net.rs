@@ -56,8 +56,8 @@ pub struct Settings {
     pub config: Config,
     /// One way, from and up to.
     pub latency_ms: (u64, u64),
-    /// Nodes lie on a map; otherwise every pair draws its own latency.
-    pub world: bool,
+    /// How far apart two nodes are, one way; otherwise every pair draws its own latency.
+    pub distance: Option<Arc<dyn Fn(usize, usize) -> Duration>>,
     /// Of a thousand messages, so many are lost once.
     pub loss_permille: u64,
     /// Bytes a second of each node's uplink; none: without limit.
@@ -71,7 +71,7 @@ impl Settings {
             nodes,
             config: Config::default(),
             latency_ms: (20, 80),
-            world: false,
+            distance: None,
             loss_permille: 10,
             rate: None,
         }
@@ -109,14 +109,14 @@ pub struct Node {
     pub contents: Vec<(ObjectId, Arc<[u8]>)>,
     pub rooms: u64,
     pub validate: fn(&[u8]) -> Verdict,
-    /// Messages it would take are lost on this node's way in: it grafts and drops.
-    place: (i64, i64),
 }
 
 pub struct Net {
     pub settings: Settings,
     pub now: Now,
     pub nodes: Vec<Node>,
+    /// By number.
+    pub ids: Vec<NodeId>,
     pub numbers: BTreeMap<NodeId, usize>,
     heap: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     next: u64,
@@ -141,6 +141,7 @@ impl Net {
                 UnixTime::from_secs_nanos(1_700_000_000, 0),
             ),
             nodes: Vec::new(),
+            ids: Vec::new(),
             numbers: BTreeMap::new(),
             heap: BinaryHeap::new(),
             next: 0,
@@ -161,8 +162,8 @@ impl Net {
 
     fn add_node(&mut self, number: usize) {
         let me = node_id(number as u64);
-        let place = (self.random.below(360) as i64, self.random.below(120) as i64);
         self.numbers.insert(me, number);
+        self.ids.push(me);
         let topic = self.new_topic(number, 0);
         self.nodes.push(Node {
             topic,
@@ -179,7 +180,6 @@ impl Net {
             contents: Vec::new(),
             rooms: 0,
             validate: |_| Verdict::Accept,
-            place,
         });
     }
 
@@ -189,7 +189,7 @@ impl Net {
         seed[8..16].copy_from_slice(&(number as u64).to_le_bytes());
         seed[16..24].copy_from_slice(&life.to_le_bytes());
         let topic = TopicId::new(&network_id(""), "test");
-        let me = node_id(number as u64);
+        let me = self.ids[number];
         let mut topic = Topic::new(topic, me, self.settings.config.clone(), seed);
         topic.set_addresses((number as u32).to_be_bytes().to_vec());
         topic
@@ -213,18 +213,15 @@ impl Net {
 
     pub fn contact(&self, number: usize) -> Contact {
         Contact {
-            node: node_id(number as u64),
+            node: self.ids[number],
             addresses: (number as u32).to_be_bytes().to_vec(),
         }
     }
 
     pub fn latency(&self, a: usize, b: usize) -> Duration {
         let (low, high) = self.settings.latency_ms;
-        if self.settings.world {
-            let ((x, y), (u, v)) = (self.nodes[a].place, self.nodes[b].place);
-            let across = (x - u).abs().min(360 - (x - u).abs());
-            let far = ((across * across + (y - v) * (y - v)) as f64).sqrt();
-            return Duration::from_micros(2_000 + (far * 750.0) as u64);
+        if let Some(distance) = &self.settings.distance {
+            return distance(a, b);
         }
         let mut random = Random::new(self.settings.seed ^ ((a.min(b) << 20) + a.max(b)) as u64);
         let micros = low * 1_000 + random.below((high - low) * 1_000);
@@ -260,16 +257,16 @@ impl Net {
         match event {
             Event::Up(at, peer) => {
                 if !self.reachable(at, peer) {
-                    self.nodes[at].topic.peer_down(now, node_id(peer as u64));
+                    self.nodes[at].topic.peer_down(now, self.ids[peer]);
                 } else if self.nodes[at].alive && self.nodes[at].links.insert(peer) {
-                    self.nodes[at].topic.peer_up(now, node_id(peer as u64));
+                    self.nodes[at].topic.peer_up(now, self.ids[peer]);
                 }
                 self.drain(at);
             }
             Event::Down(at, peer) => {
                 self.nodes[at].ready.retain(|(_, to)| *to != peer);
                 if self.nodes[at].links.remove(&peer) && self.nodes[at].alive {
-                    self.nodes[at].topic.peer_down(now, node_id(peer as u64));
+                    self.nodes[at].topic.peer_down(now, self.ids[peer]);
                     self.drain(at);
                 }
             }
@@ -284,7 +281,7 @@ impl Net {
                     now.instant.as_nanos() ^ bytes.len() as u64 ^ ((from as u64) << 32),
                 );
                 let topic = &mut self.nodes[to].topic;
-                topic.handle_message(now, node_id(from as u64), &bytes);
+                topic.handle_message(now, self.ids[from], &bytes);
                 self.drain(to);
             }
             Event::Timeout(at) => {
@@ -371,7 +368,7 @@ impl Net {
                 return;
             };
             node.turn = peer;
-            let Some(bytes) = node.topic.poll_send(now, node_id(peer as u64), class) else {
+            let Some(bytes) = node.topic.poll_send(now, self.ids[peer], class) else {
                 node.ready.remove(&(class, peer));
                 continue;
             };
@@ -396,7 +393,7 @@ impl Net {
         let trip = self.latency(at, peer);
         let mut arrives = leaves + trip;
         if self.random.below(1_000) < self.settings.loss_permille {
-            arrives += trip * 2 + Duration::from_millis(5);
+            arrives += trip * 9 / 4 + Duration::from_millis(25);
         }
         let last = self.streams.entry((at, peer, class)).or_default();
         arrives = arrives.max(*last);
