@@ -4,6 +4,8 @@
 //! connections per peer, since each costs memory from its first packet on.
 
 use crate::budget::Budget;
+use crate::connection::Linked;
+use crate::egress::flow_of;
 use crate::port::lock;
 use crate::tunnel::Tunnel;
 use std::collections::HashMap;
@@ -22,7 +24,7 @@ const CONNECTIONS_PER_PEER_MAX: u32 = 256;
 
 /// A connection, its peer and its protocol.
 pub(crate) struct Accepted {
-    pub(crate) quinn: quinn::Connection,
+    pub(crate) linked: Linked,
     pub(crate) peer: NodeId,
     pub(crate) protocol: String,
     pub(crate) permit: Arc<Permit>,
@@ -99,7 +101,7 @@ pub(crate) async fn accept_all(
             if let Err(mpsc::error::TrySendError::Full(ready)) = accepted.try_send(ready) {
                 count(&budget.refused.accept_backlog_full);
                 let reason = b"busy: too many connections wait to be accepted";
-                ready.quinn.close(BUSY.into(), reason);
+                ready.linked.quinn.close(BUSY.into(), reason);
             }
         });
     }
@@ -111,7 +113,8 @@ async fn accept_one(
     permit: Arc<Permit>,
 ) -> Option<Accepted> {
     let remote = incoming.remote_address().ip();
-    let mut connecting = incoming.accept().ok()?;
+    let (connecting, flow) = flow_of(|| incoming.accept());
+    let mut connecting = connecting.ok()?;
     let data = connecting
         .handshake_data()
         .await
@@ -127,7 +130,7 @@ async fn accept_one(
         state.engine.node_id_of(key).filter(|_| own == Some(remote))
     })?;
     Some(Accepted {
-        quinn,
+        linked: Linked { quinn, flow },
         peer,
         protocol,
         permit,

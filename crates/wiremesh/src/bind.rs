@@ -44,6 +44,7 @@ impl NodeBuilder {
         if self.mtu_bytes < 1_280 {
             return Err(BindError::Mtu(self.mtu_bytes));
         }
+        self.egress.check().map_err(BindError::Egress)?;
         let host = self.host;
         let entropy = || host.entropy().map_err(BindError::System);
         let secret_key = match self.secret_key {
@@ -124,6 +125,7 @@ impl NodeBuilder {
             mtu_bytes: usize::from(self.mtu_bytes),
             bare_streams,
             plain: self.plain,
+            egress: self.egress,
             host,
             runtime: tokio::runtime::Handle::current(),
         };

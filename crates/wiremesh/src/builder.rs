@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use wiremesh_control::Policy;
-use wiremesh_core::Limits;
+use wiremesh_core::{EgressConfig, Limits};
 use wiremesh_udp::UdpConfig;
 use wiremesh_wire::{IpNet, SecretKey};
 
@@ -43,6 +43,7 @@ pub struct NodeBuilder {
     pub(crate) security: Policy,
     pub(crate) rotate_after: Duration,
     pub(crate) udp: UdpConfig,
+    pub(crate) egress: EgressConfig,
     pub(crate) plane: Wanted,
     pub(crate) plain: bool,
     pub(crate) host: Host,
@@ -77,6 +78,7 @@ impl Default for NodeBuilder {
             security: Policy::default(),
             rotate_after: ROTATE_AFTER,
             udp: UdpConfig::default(),
+            egress: EgressConfig::default(),
             plane: Wanted::Rootless,
             plain: false,
             host: Host::default(),
@@ -219,6 +221,13 @@ impl NodeBuilder {
     pub fn socket_buffers(mut self, bytes: usize) -> Self {
         self.udp.send_buffer_bytes = bytes;
         self.udp.receive_buffer_bytes = bytes;
+        self
+    }
+
+    /// The pace of what leaves, and what each class gets of it. Default: no pace but what the peers'
+    /// reports say.
+    pub fn egress(mut self, config: EgressConfig) -> Self {
+        self.egress = config;
         self
     }
 

@@ -3,7 +3,8 @@
 //! Owns the way from a key or ticket to a connection: which addresses to try, and what to do when
 //! a peer was restarted and the session that we have with it leads nowhere.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Linked};
+use crate::egress::flow_of;
 use crate::error::ConnectError;
 use crate::node::Node;
 use crate::peer::{AddPeerError, PeerConfig};
@@ -37,7 +38,7 @@ impl Node {
         target: impl Into<Target>,
         protocol: &str,
     ) -> Result<Connection, ConnectError> {
-        let (mut connecting, peer) = self.begin(target.into(), protocol).await?;
+        let ((mut connecting, flow), peer) = self.begin(target.into(), protocol).await?;
         let waited = self.connect_timeout();
         let doubted = SESSION_DOUBTED_AFTER.min(waited);
         let mut result = tokio::time::timeout(doubted, &mut connecting).await;
@@ -46,7 +47,10 @@ impl Node {
             result = tokio::time::timeout(waited - doubted, connecting).await;
         }
         match result {
-            Ok(Ok(quinn)) => Ok(self.connection(quinn, peer, protocol.to_owned(), None)),
+            Ok(Ok(quinn)) => {
+                let linked = Linked { quinn, flow };
+                Ok(self.connection(linked, peer, protocol.to_owned(), None))
+            }
             Ok(Err(error)) => Err(ConnectError::Streams(error)),
             Err(_) => Err(self.no_connection(&peer, waited)),
         }
@@ -79,7 +83,7 @@ impl Node {
         target: impl Into<Target>,
         protocol: &str,
     ) -> Result<Connection, ConnectError> {
-        let (connecting, peer) = self.begin(target.into(), protocol).await?;
+        let ((connecting, flow), peer) = self.begin(target.into(), protocol).await?;
         let Ok((quinn, answered)) = connecting.into_0rtt() else {
             return Err(ConnectError::Closed);
         };
@@ -90,14 +94,15 @@ impl Node {
                 doubt_session(&tunnel, &peer, SESSION_DOUBTED_AFTER);
             }
         });
-        Ok(self.connection(quinn, peer, protocol.to_owned(), None))
+        let linked = Linked { quinn, flow };
+        Ok(self.connection(linked, peer, protocol.to_owned(), None))
     }
 
     async fn begin(
         &self,
         target: Target,
         protocol: &str,
-    ) -> Result<(quinn::Connecting, NodeId), ConnectError> {
+    ) -> Result<((quinn::Connecting, u64), NodeId), ConnectError> {
         let config = self
             .provider()
             .client_config(&[protocol])
@@ -127,8 +132,10 @@ impl Node {
             return Err(self.no_connection(&id, patience));
         }
         let address = SocketAddr::new(overlay_address(&id).into(), STREAM_PORT);
-        let connecting = self.endpoint().connect_with(config, address, "wiremesh");
-        Ok((connecting.map_err(|_| ConnectError::Closed)?, id))
+        let connect = || self.endpoint().connect_with(config, address, "wiremesh");
+        let (connecting, flow) = flow_of(connect);
+        let connecting = connecting.map_err(|_| ConnectError::Closed)?;
+        Ok(((connecting, flow), id))
     }
 
     /// Whether the peer can be connected to; looks its host names up if nothing else is known.

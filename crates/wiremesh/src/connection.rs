@@ -17,12 +17,19 @@ use wiremesh_wire::NodeId;
 /// `send_datagram`, `close` and so on. Clones are handles of the same connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    quinn: quinn::Connection,
+    linked: Linked,
     peer: NodeId,
     protocol: String,
     node: Node,
     /// Counts an incoming connection as long as it is held.
     _permit: Option<Arc<Permit>>,
+}
+
+/// quinn's connection, and its flow in the egress scheduler (0 without one).
+#[derive(Clone, Debug)]
+pub(crate) struct Linked {
+    pub(crate) quinn: quinn::Connection,
+    pub(crate) flow: u64,
 }
 
 /// How a connection's packets travel.
@@ -39,14 +46,14 @@ pub struct PathInfo {
 
 impl Connection {
     pub(crate) fn new(
-        quinn: quinn::Connection,
+        linked: Linked,
         peer: NodeId,
         protocol: String,
         node: Node,
         permit: Option<Arc<Permit>>,
     ) -> Self {
         Self {
-            quinn,
+            linked,
             peer,
             protocol,
             node,
@@ -63,6 +70,10 @@ impl Connection {
         &self.node
     }
 
+    pub(crate) fn linked(&self) -> &Linked {
+        &self.linked
+    }
+
     /// The protocol that was negotiated.
     pub fn protocol(&self) -> &str {
         &self.protocol
@@ -75,8 +86,8 @@ impl Connection {
                 .node
                 .peer_status(&self.peer)
                 .and_then(|peer| peer.endpoint),
-            rtt: self.quinn.rtt(),
-            mtu_bytes: self.quinn.stats().path.current_mtu,
+            rtt: self.linked.quinn.rtt(),
+            mtu_bytes: self.linked.quinn.stats().path.current_mtu,
         }
     }
 }
@@ -85,6 +96,6 @@ impl Deref for Connection {
     type Target = quinn::Connection;
 
     fn deref(&self) -> &quinn::Connection {
-        &self.quinn
+        &self.linked.quinn
     }
 }

@@ -3,6 +3,7 @@
 //! Owns what may pass between the interface and the peers: all packets but those of the node's own
 //! ports. Whose packet goes to which peer is the engine's.
 
+use crate::egress::class_of_packet;
 use crate::port::lock;
 use crate::tunnel::{State, Tunnel};
 use std::fmt;
@@ -207,6 +208,16 @@ impl Tunnel {
         let Some(peer) = destination.and_then(|to| state.engine.peer_by_address(to)) else {
             return device.count(Dropped::NoRoute, arrival.segments().count() as u64);
         };
+        if state.pacer.is_paced(peer) {
+            let class = class_of_packet(header);
+            for segment in arrival.segments() {
+                let mut packet = vec![0; segment.len()];
+                segment.write(&mut packet);
+                // A full queue drops and counts: the host's programs are held back by nothing else.
+                self.offer_packet(state, now, peer, class, packet);
+            }
+            return;
+        }
         let ecn = ip::ecn(header);
         for segment in arrival.segments() {
             let len = segment.len();

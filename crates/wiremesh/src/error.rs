@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wiremesh_control::message::PROOF_MAX;
 use wiremesh_control::{Level, PolicyError, WaitReason};
+use wiremesh_core::InvalidEgress;
 use wiremesh_quic::{InvalidProtocols, SettingOutOfRange};
 use wiremesh_wire::{InvalidNodeId, NetworkId, NodeId};
 
@@ -25,6 +26,8 @@ pub enum BindError {
     Transport(SettingOutOfRange),
     /// The MTU is outside 1,280 to 65,535 bytes.
     Mtu(u16),
+    /// The settings of the egress scheduler cannot be met.
+    Egress(InvalidEgress),
     /// The UDP sockets could not be opened.
     Sockets(wiremesh_udp::BindError),
     /// The security policy contradicts itself.
@@ -44,6 +47,7 @@ impl fmt::Display for BindError {
             Self::Protocols(error) => write!(f, "{error}"),
             Self::Transport(error) => write!(f, "{error}"),
             Self::Mtu(mtu) => write!(f, "an MTU of {mtu} bytes: use 1280 to 65535"),
+            Self::Egress(error) => write!(f, "the pace of what leaves: {error}"),
             Self::Sockets(error) => write!(f, "{error}"),
             Self::Policy(error) => write!(f, "the security policy: {error}"),
             Self::State(error) => write!(f, "the state directory cannot be used: {error}"),

@@ -46,6 +46,7 @@ mod connect;
 mod connection;
 mod device;
 mod driver;
+mod egress;
 mod engine;
 mod error;
 mod events;
@@ -61,6 +62,7 @@ mod ping;
 mod pins;
 mod plane;
 mod port;
+mod priority;
 mod raw_socket;
 mod security;
 mod settings;
@@ -78,12 +80,14 @@ pub use admission::{Admission, AdmissionRequest};
 pub use builder::NodeBuilder;
 pub use connection::{Connection, PathInfo};
 pub use device::{Device, DeviceError};
+pub use egress::EgressStatus;
 pub use error::{BindError, ConnectError, PingError, SetPolicyError, UdpBindError, UdpSendError};
 pub use host_interface::{HELPER_SOCKET, HostInterface, InterfaceError};
 pub use node::Node;
 pub use peer::{AddPeerError, Peer, PeerConfig};
 pub use pins::PinsError;
 pub use plane::Mode;
+pub use priority::PrioritySend;
 pub use quinn;
 pub use raw_socket::{RawBindError, RawSendError, RawSocket};
 pub use security::{Security, SecurityError};
@@ -93,11 +97,13 @@ pub use status::{NodeStatus, PeerState, PeerStatus, Refusal};
 pub use target::Target;
 pub use udp_socket::UdpSocket;
 pub use wiremesh_control::{Level, Pin, Policy, PolicyError, Stage, SuiteId, Suites, WaitReason};
+pub use wiremesh_core::{ClassDelays, EgressConfig, InvalidEgress};
 pub use wiremesh_quic::default_transport;
 pub use wiremesh_wire::address;
 pub use wiremesh_wire::{
     Endpoint, InvalidNodeId, IpNet, IpNetError, KeyTextError, NetworkId, NodeId, ParseNodeIdError,
-    PresharedKey, SecretKey, Ticket, TicketError, TicketSecret, network_id, ticket,
+    PresharedKey, Priority, SecretKey, Ticket, TicketError, TicketSecret, UnknownPriority,
+    network_id, ticket,
 };
 
 /// The node id of a secret key: its WireGuard public key.

@@ -7,6 +7,7 @@ use crate::accept::{Accepted, Permit, accept_all};
 use crate::budget::Budget;
 use crate::builder::NodeBuilder;
 use crate::connection::Connection;
+use crate::connection::Linked;
 use crate::device::HostDevice;
 use crate::driver;
 use crate::error::{BindError, SetPolicyError, UdpBindError};
@@ -272,6 +273,7 @@ impl Node {
             state.reached.forget(&id);
             state.engine.peer_by_id(&id).is_some_and(|key| {
                 state.last_words.forget(key);
+                state.pacer.remove_peer(key);
                 state.engine.remove_peer(key)
             })
         })
@@ -293,23 +295,23 @@ impl Node {
     pub async fn accept(&self) -> Option<Connection> {
         let accepted = self.0.accepted.lock().await.recv().await?;
         let Accepted {
-            quinn,
+            linked,
             peer,
             protocol,
             permit,
         } = accepted;
-        Some(self.connection(quinn, peer, protocol, Some(permit)))
+        Some(self.connection(linked, peer, protocol, Some(permit)))
     }
 
     pub(crate) fn connection(
         &self,
-        quinn: quinn::Connection,
+        linked: Linked,
         peer: NodeId,
         protocol: String,
         permit: Option<Arc<Permit>>,
     ) -> Connection {
-        self.0.budget.grant(&quinn);
-        Connection::new(quinn, peer, protocol, self.clone(), permit)
+        self.0.budget.grant(&linked.quinn);
+        Connection::new(linked, peer, protocol, self.clone(), permit)
     }
 
     pub(crate) fn tunnel(&self) -> &Arc<Tunnel> {
@@ -396,6 +398,7 @@ impl Node {
             handshakes: state.engine.counters().handshakes,
             bare_sent: state.engine.counters().bare_sent,
             bare_received: state.engine.counters().bare_received,
+            egress: state.pacer.status(),
         })
     }
 

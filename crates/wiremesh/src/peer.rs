@@ -3,7 +3,7 @@
 //! Owns a handle that outlives connections: it reconnects when asked for a connection and the
 //! last one is gone.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Linked};
 use crate::error::ConnectError;
 use crate::node::Node;
 use crate::port::lock;
@@ -129,7 +129,7 @@ pub(crate) fn overlap_error(state: &State, overlap: Overlap) -> AddPeerError {
 
 /// The connection of one protocol; locked while it is being made, so that many who want it at
 /// once share one. It is quinn's: ours hold the node, which holds this.
-type Slot = Arc<AsyncMutex<Option<quinn::Connection>>>;
+type Slot = Arc<AsyncMutex<Option<Linked>>>;
 
 /// Connections of a peer, by protocol, kept for reuse.
 pub(crate) type Kept = Arc<Mutex<HashMap<String, Slot>>>;
@@ -143,8 +143,8 @@ pub(crate) fn in_use(kept: &Kept) -> bool {
     lock(kept).values().any(open)
 }
 
-fn is_open(connection: &quinn::Connection) -> bool {
-    connection.close_reason().is_none()
+fn is_open(connection: &Linked) -> bool {
+    connection.quinn.close_reason().is_none()
 }
 
 /// A peer of a node. Cheap to clone; stays valid while connections come and go.
@@ -199,12 +199,12 @@ impl Peer {
         let Ok(mut slot) = tokio::time::timeout(waited, slot.lock()).await else {
             return Err(self.node.no_connection(&self.node_id, waited));
         };
-        if let Some(quinn) = slot.clone().filter(is_open) {
+        if let Some(linked) = slot.clone().filter(is_open) {
             let protocol = protocol.to_owned();
-            return Ok(self.node.connection(quinn, self.node_id, protocol, None));
+            return Ok(self.node.connection(linked, self.node_id, protocol, None));
         }
         let connection = self.node.connect(self.node_id, protocol).await?;
-        *slot = Some((*connection).clone());
+        *slot = Some(connection.linked().clone());
         Ok(connection)
     }
 

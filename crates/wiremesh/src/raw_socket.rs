@@ -3,6 +3,7 @@
 //! Owns the table of protocols that are claimed. Never gives out what belongs to the node itself:
 //! UDP (ports are claimed one by one) and ICMP, so the control and stream ports stay closed.
 
+use crate::egress::class_of_packet;
 use crate::plane::Mode;
 use crate::port::{Addressing, PortQueue, lock};
 use crate::tunnel::{State, Tunnel};
@@ -13,8 +14,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use wiremesh_wire::Now;
+use wiremesh_core::PeerKey;
 use wiremesh_wire::ip::{self, IpHeader, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
+use wiremesh_wire::{Now, Priority};
 
 /// Bytes that wait for one protocol.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
@@ -133,6 +135,8 @@ pub struct RawSocket {
     tunnel: Arc<Tunnel>,
     queue: Arc<PortQueue>,
     protocol: u8,
+    /// Where the latest packet found no room, with a pace.
+    held_back: Mutex<Option<(PeerKey, Priority)>>,
 }
 
 impl fmt::Debug for RawSocket {
@@ -172,6 +176,7 @@ impl RawSocket {
             tunnel: Arc::clone(tunnel),
             queue,
             protocol,
+            held_back: Mutex::default(),
         })
     }
 
@@ -209,7 +214,7 @@ impl RawSocket {
     pub async fn send(&self, packet: &[u8]) -> Result<(), RawSendError> {
         loop {
             let sent = self.tunnel.with(|state, now| match takes_more(state) {
-                true => Some(self.send_one(state, now, packet)),
+                true => self.send_one(state, now, packet).transpose(),
                 false => None,
             });
             match sent {
@@ -229,8 +234,10 @@ impl RawSocket {
                 if !takes_more(state) {
                     break;
                 }
-                // Lost, as the documentation says.
-                let _ = self.send_one(state, now, packet);
+                // An error is a loss, as the documentation says.
+                if let Ok(None) = self.send_one(state, now, packet) {
+                    break;
+                }
                 taken += 1;
                 if state.outbox.has_full_batch() {
                     self.tunnel.flush(state);
@@ -240,16 +247,31 @@ impl RawSocket {
         })
     }
 
-    /// Waits until the node's UDP socket takes more.
+    /// Waits until the node's UDP socket takes more; with a pace, until there is room for what had
+    /// none.
     pub async fn writable(&self) {
-        poll_fn(|cx| match self.tunnel.poll_writable(cx.waker()) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        poll_fn(|cx| {
+            let ready = self.tunnel.touch(|state, _| {
+                let waker = Some(cx.waker());
+                let room = lock(&self.held_back)
+                    .is_none_or(|(peer, class)| self.tunnel.has_room(state, peer, class, waker));
+                room && state.poll_writable(cx.waker())
+            });
+            match ready {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
         })
         .await;
     }
 
-    fn send_one(&self, state: &mut State, now: Now, packet: &[u8]) -> Result<(), RawSendError> {
+    /// `None`: the peer has a pace, and the packet's class (its DSCP) no room.
+    fn send_one(
+        &self,
+        state: &mut State,
+        now: Now,
+        packet: &[u8],
+    ) -> Result<Option<()>, RawSendError> {
         let tunnel = &self.tunnel;
         let header = ip::parse(packet).map_err(|_| RawSendError::NotAPacket)?;
         if header.protocol != self.protocol || header.total_len != packet.len() {
@@ -269,12 +291,22 @@ impl RawSocket {
         }
         let route = state.engine.peer_by_address(header.destination);
         let peer = route.ok_or(RawSendError::NoRoute(header.destination))?;
+        if state.pacer.is_paced(peer) {
+            let class = class_of_packet(packet);
+            let room = tunnel.has_room(state, peer, class, None);
+            *lock(&self.held_back) = (!room).then_some((peer, class));
+            if room {
+                tunnel.offer_packet(state, now, peer, class, packet.to_vec());
+            }
+            return Ok(room.then_some(()));
+        }
+        *lock(&self.held_back) = None;
         let fill = |out: &mut [u8]| out.copy_from_slice(packet);
         if !tunnel.seal(state, now, peer, packet.len(), header.ecn, fill) {
             // A full queue drops, as a network does: a handshake is running.
             state.stage(now, packet.to_vec());
         }
-        Ok(())
+        Ok(Some(()))
     }
 
     /// Receives one whole packet and gives its length; a buffer of 65,535 bytes holds any. What

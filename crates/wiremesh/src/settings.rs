@@ -7,6 +7,7 @@ use crate::error::BindError;
 use crate::host_interface::InterfaceError;
 use crate::node::Node;
 use std::io;
+use wiremesh_core::InvalidEgress;
 
 impl Node {
     /// Listens on this UDP port from now on, on all addresses; 0 takes one that is free. Sessions
@@ -30,6 +31,17 @@ impl Node {
         rebound.map_err(BindError::Sockets)?;
         tunnel.with(|state, now| state.engine.on_local_address_changed(now));
         Ok(())
+    }
+
+    /// Sets the pace of all that leaves, in bits per second of UDP datagrams with their IP headers: a
+    /// little below what the uplink carries, so that what is urgent does not wait in a router behind
+    /// what is not. `None` takes it away. Streams go on.
+    ///
+    /// # Errors
+    ///
+    /// A rate below 8 kbit/s or above 1 Tbit/s.
+    pub fn set_egress_rate(&self, rate_bits: Option<u64>) -> Result<(), InvalidEgress> {
+        self.tunnel().set_egress_rate(rate_bits)
     }
 
     /// Follows the MTU of the interface, which the host may change: padding never goes beyond it.

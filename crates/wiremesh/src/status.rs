@@ -2,6 +2,7 @@
 //!
 //! Owns plain values, copied out; nothing secret is in them.
 
+use crate::egress::EgressStatus;
 use crate::plane::Mode;
 use crate::security::{open_level, wall_time};
 use std::collections::{HashMap, VecDeque};
@@ -46,6 +47,8 @@ pub struct NodeStatus {
     pub bare_sent: u64,
     /// Stream packets received without IP and UDP headers.
     pub bare_received: u64,
+    /// What the egress scheduler did.
+    pub egress: EgressStatus,
 }
 
 /// A snapshot of one peer.

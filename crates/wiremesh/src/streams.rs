@@ -5,6 +5,7 @@
 //! 4.1) or behind IPv6 and UDP headers. Back-pressure of the UDP socket reaches quinn, so that its priorities decide
 //! what is sent next rather than a long queue below it.
 
+use crate::egress::{FlowTransmit, Sender, asking_flow};
 use crate::port::PortQueue;
 use crate::tunnel::{SendFailure, State, Tunnel, UDP6_HEADER_BYTES};
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
@@ -14,13 +15,12 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use wiremesh_core::{NotReady, PeerKey, sealed_stream_len};
 use wiremesh_wire::Now;
 use wiremesh_wire::address::STREAM_PORT;
 
-/// Segments that quinn puts in one transmit; its own limit is 10.
-const TRANSMIT_SEGMENTS: usize = 10;
 /// Datagrams that quinn takes out of one buffer.
 const RECEIVE_SEGMENTS: usize = 16;
 /// The largest `max_udp_payload_size` (RFC 9000, section 18.2).
@@ -49,7 +49,11 @@ impl TunnelSocket {
 
 impl AsyncUdpSocket for TunnelSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Writable(Arc::clone(&self.tunnel)))
+        let flow = self.tunnel.new_flow();
+        Box::pin(Writable {
+            tunnel: Arc::clone(&self.tunnel),
+            flow,
+        })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -58,13 +62,19 @@ impl AsyncUdpSocket for TunnelSocket {
             .unwrap_or(transmit.contents.len())
             .max(1);
         let segments = transmit.contents.chunks(size);
-        let more_follows = segments.len() >= TRANSMIT_SEGMENTS;
+        let sender = Sender::Connection(FlowTransmit {
+            flow: asking_flow(),
+            packets: segments.len(),
+            len: transmit.contents.len(),
+        });
         let ecn = transmit.ecn.map_or(0, |ecn| ecn as u8);
         let sent =
             self.tunnel
-                .send_segments(self.port, transmit.destination, ecn, segments, more_follows);
+                .send_segments(self.port, transmit.destination, ecn, segments, sender);
         match sent {
-            Err(SendFailure::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(SendFailure::WouldBlock | SendFailure::NotYet) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
             // The peer is gone, the datagram too long, or the node closed: lost, as on any network.
             _ => Ok(()),
         }
@@ -102,7 +112,7 @@ impl AsyncUdpSocket for TunnelSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        TRANSMIT_SEGMENTS
+        self.tunnel.transmit_segments.load(Ordering::Relaxed)
     }
 
     fn max_receive_segments(&self) -> usize {
@@ -114,7 +124,17 @@ impl AsyncUdpSocket for TunnelSocket {
     }
 }
 
-struct Writable(Arc<Tunnel>);
+/// The poller of one connection.
+struct Writable {
+    tunnel: Arc<Tunnel>,
+    flow: u64,
+}
+
+impl Drop for Writable {
+    fn drop(&mut self) {
+        self.tunnel.end_flow(self.flow);
+    }
+}
 
 impl fmt::Debug for Writable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,7 +144,7 @@ impl fmt::Debug for Writable {
 
 impl UdpPoller for Writable {
     fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.0.poll_writable(cx.waker()) {
+        match self.tunnel.poll_flow(self.flow, cx.waker()) {
             true => Poll::Ready(Ok(())),
             false => Poll::Pending,
         }

@@ -4,6 +4,7 @@
 //! ([`Tunnel::with`]), so that events, datagrams and deadlines leave in order.
 
 use crate::admission::{AdmissionRequest, Decide};
+use crate::egress::{Pacer, Sender, segments_at};
 use crate::engine::Engine;
 use crate::host::Host;
 use crate::inbound::Ports;
@@ -17,15 +18,15 @@ use crate::state_dir::Disk;
 use crate::status::{PeerNames, Refusals};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::Waker;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use wiremesh_core::{KernelTask, PeerKey};
+use wiremesh_core::{EgressConfig, KernelTask, PeerKey};
 use wiremesh_quic::long_enough_for_a_reset;
 use wiremesh_wire::address::STREAM_PORT;
-use wiremesh_wire::{Instant, IpNet, NodeId, Now, ip};
+use wiremesh_wire::{Instant, IpNet, NodeId, Now, Priority, ip};
 
 /// Bytes of headers in front of a UDP payload inside the tunnel, IPv6.
 pub(crate) const UDP6_HEADER_BYTES: usize = ip::IPV6_UDP_HEADER_LEN;
@@ -59,6 +60,8 @@ pub(crate) struct State {
     /// What is to be done at the kernel's interface, in this order.
     pub(crate) tasks: Vec<KernelTask>,
     pub(crate) outbox: Outbox,
+    /// Who may send when a pace is known.
+    pub(crate) pacer: Pacer,
     /// Tasks that wait until the outbox takes more.
     pub(crate) writers: Vec<Waker>,
     /// Strangers about whom the application is to be asked once the lock is free.
@@ -103,6 +106,8 @@ pub(crate) struct Tunnel {
     pub(crate) wake: Notify,
     /// Wakes all who wait for a peer's level.
     pub(crate) security_changed: Notify,
+    /// Segments that quinn may put in one transmit.
+    pub(crate) transmit_segments: AtomicUsize,
     /// The deadline for which the driver sleeps, nanoseconds of the engine's clock.
     pub(crate) armed: AtomicU64,
 }
@@ -112,6 +117,8 @@ pub(crate) struct Tunnel {
 pub(crate) enum SendFailure {
     /// The outbox is full: wait for [`Tunnel::poll_writable`].
     WouldBlock,
+    /// The peer has a pace, and it is not the sender's turn: it is woken when it is.
+    NotYet,
     /// No peer owns the destination.
     NoRoute,
     /// No address of ours in that family.
@@ -137,6 +144,7 @@ impl Tunnel {
                 engine: parts.engine,
                 tasks: Vec::new(),
                 outbox: Outbox::default(),
+                pacer: Pacer::new(&parts.egress),
                 writers: Vec::new(),
                 asked: Vec::new(),
                 last_words: LastWords::default(),
@@ -162,6 +170,7 @@ impl Tunnel {
             runtime: parts.runtime,
             wake: Notify::new(),
             security_changed: Notify::new(),
+            transmit_segments: AtomicUsize::new(segments_at(parts.egress.rate_bits)),
             armed: AtomicU64::new(0),
         }
     }
@@ -171,6 +180,7 @@ impl Tunnel {
         let now = self.host.now();
         let mut state = lock(&self.state);
         let result = f(&mut state, now);
+        self.release(&mut state, now);
         // What the outbox had no room for follows when the socket has taken the rest.
         while self.drain(&mut state, now) && self.flush(&mut state) {}
         self.flush(&mut state);
@@ -190,7 +200,7 @@ impl Tunnel {
     /// Wakes the driver if it sleeps for longer than the engine allows. Must be called under the
     /// lock, as the driver reads the deadline under it.
     fn notice_deadline(&self, state: &State) {
-        let deadline = state.engine.poll_timeout().unwrap_or(Instant::MAX);
+        let deadline = next_deadline(state);
         if deadline.as_nanos() < self.armed.load(Ordering::Relaxed) {
             self.wake.notify_one();
         }
@@ -199,7 +209,7 @@ impl Tunnel {
     /// The engine's next deadline, for which the driver is going to sleep.
     pub(crate) fn arm(&self) -> Instant {
         self.peek(|state, _| {
-            let at = state.engine.poll_timeout().unwrap_or(Instant::MAX);
+            let at = next_deadline(state);
             self.armed.store(at.as_nanos(), Ordering::Relaxed);
             at
         })
@@ -209,6 +219,17 @@ impl Tunnel {
     pub(crate) fn peek<T>(&self, f: impl FnOnce(&State, Now) -> T) -> T {
         let now = self.host.now();
         f(&lock(&self.state), now)
+    }
+
+    /// What is behind the lock, for changes after which the engine has nothing to say.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// As [`Tunnel::state`], with the time.
+    pub(crate) fn touch<T>(&self, f: impl FnOnce(&mut State, Now) -> T) -> T {
+        let now = self.host.now();
+        f(&mut lock(&self.state), now)
     }
 
     /// Events first (timestamps and pins must be on disk before they are used), then datagrams;
@@ -227,6 +248,7 @@ impl Tunnel {
             let Some(transmit) = engine.poll_transmit() else {
                 return false;
             };
+            state.pacer.charge(now, transmit.datagram.len());
             state.outbox.push(&transmit, segments_max);
         }
         true
@@ -266,14 +288,14 @@ impl Tunnel {
 
     /// Sends the segments of a transmit from `source_port` to `destination` inside the tunnel.
     ///
-    /// With `more_follows` the last batch may wait for the driver, to be joined by the next.
+    /// Where more follows the last batch may wait for the driver, to be joined by the next.
     pub(crate) fn send_segments(
         &self,
         source_port: u16,
         destination: SocketAddr,
         ecn: u8,
         segments: impl Iterator<Item = impl AsRef<[u8]>>,
-        more_follows: bool,
+        sender: Sender<'_>,
     ) -> Result<(), SendFailure> {
         let source = self
             .addresses
@@ -299,6 +321,22 @@ impl Tunnel {
         if source_port == STREAM_PORT && overlay != Some(destination.ip()) {
             return Err(SendFailure::NoRoute);
         }
+        if state.pacer.is_paced(peer) {
+            match sender {
+                Sender::Connection(transmit) => {
+                    if !self.has_turn(&mut state, now, peer, transmit) {
+                        self.notice_deadline(&state);
+                        return Err(SendFailure::NotYet);
+                    }
+                }
+                Sender::Socket(class, waker) => {
+                    let sent = self.offer_all(&mut state, now, peer, flow, segments, class, waker);
+                    self.notice_deadline(&state);
+                    self.flush(&mut state);
+                    return sent;
+                }
+            }
+        }
         let mut staged = false;
         let mut last = None;
         let mut result = Ok(());
@@ -321,13 +359,41 @@ impl Tunnel {
             self.wake.notify_one();
         }
         self.notice_deadline(&state);
-        if more_follows && !staged && !state.outbox.has_full_batch() {
+        if sender.has_more() && !staged && !state.outbox.has_full_batch() {
             drop(state);
             self.wake.notify_one();
         } else {
             self.flush(&mut state);
         }
         result
+    }
+
+    /// As [`Tunnel::send_segments`], for a peer with a pace and a sender that is no connection.
+    #[allow(clippy::too_many_arguments)]
+    fn offer_all(
+        &self,
+        state: &mut State,
+        now: Now,
+        peer: PeerKey,
+        flow: Flow,
+        segments: impl Iterator<Item = impl AsRef<[u8]>>,
+        class: Priority,
+        waker: Option<&Waker>,
+    ) -> Result<(), SendFailure> {
+        if !self.has_room(state, peer, class, waker) {
+            return Err(SendFailure::NotYet);
+        }
+        for segment in segments {
+            let payload = segment.as_ref();
+            let mut packet = vec![0; flow.header_bytes() + payload.len()];
+            if packet.len() > self.mtu_bytes {
+                return Err(SendFailure::TooLong);
+            }
+            flow.write(&mut packet, payload);
+            // What finds no room is counted there, and lost as on any network.
+            let _ = self.offer_packet(state, now, peer, class, packet);
+        }
+        Ok(())
     }
 
     /// Keeps what a peer that does not answer may have to be told again.
@@ -427,16 +493,20 @@ impl Tunnel {
 
     /// Registers `waker` unless the outbox takes more now.
     pub(crate) fn poll_writable(&self, waker: &Waker) -> bool {
-        let mut state = lock(&self.state);
-        let ready = state.closed || (!state.outbox.is_blocked() && !state.outbox.is_full());
-        if !ready && !state.writers.iter().any(|known| known.will_wake(waker)) {
-            state.writers.push(waker.clone());
-        }
-        ready
+        self.state().poll_writable(waker)
     }
 }
 
 impl State {
+    /// See [`Tunnel::poll_writable`].
+    pub(crate) fn poll_writable(&mut self, waker: &Waker) -> bool {
+        let ready = self.closed || (!self.outbox.is_blocked() && !self.outbox.is_full());
+        if !ready && !self.writers.iter().any(|known| known.will_wake(waker)) {
+            self.writers.push(waker.clone());
+        }
+        ready
+    }
+
     /// Queues a packet in the engine until there is a session for it; a full queue drops.
     pub(crate) fn stage(&mut self, now: Now, packet: Vec<u8>) {
         if let Some(engine) = self.engine.own() {
@@ -445,8 +515,20 @@ impl State {
     }
 }
 
+/// When the driver has something to do.
+fn next_deadline(state: &State) -> Instant {
+    let engine = state.engine.poll_timeout().unwrap_or(Instant::MAX);
+    // A socket that takes nothing wakes the driver itself.
+    let egress = state
+        .pacer
+        .poll_timeout()
+        .filter(|_| !state.outbox.is_blocked());
+    engine.min(egress.unwrap_or(Instant::MAX))
+}
+
 /// What a [`Tunnel`] is made from.
 pub(crate) struct TunnelParts {
+    pub(crate) egress: EgressConfig,
     pub(crate) engine: Engine,
     pub(crate) plane: Plane,
     pub(crate) addresses: Addresses,

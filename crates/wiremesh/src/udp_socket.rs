@@ -3,6 +3,7 @@
 //! Owns one port; gives it back on drop. Any UDP protocol runs on it unchanged: a second QUIC
 //! stack (through [`UdpSocket::into_quinn`]), SCTP over UDP, DNS.
 
+use crate::egress::Sender;
 use crate::error::{UdpBindError, UdpSendError};
 use crate::kernel::{KernelPlane, KernelSocket};
 use crate::port::PortQueue;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use wiremesh_wire::Priority;
 use wiremesh_wire::address::{CONTROL_PORT, STREAM_PORT};
 
 /// A UDP-like socket whose network is the tunnel. Cheap to share by reference; every datagram
@@ -102,13 +104,38 @@ impl UdpSocket {
     ///
     /// [`UdpSendError`]: nothing was sent.
     pub async fn send_to(&self, payload: &[u8], to: SocketAddr) -> Result<(), UdpSendError> {
-        poll_fn(|cx| self.poll_send_to(cx, payload, to)).await
+        self.send_to_with(Priority::Normal, payload, to).await
+    }
+
+    /// As [`UdpSocket::send_to`], in a class: with a pace ([`crate::EgressConfig`]) the better one
+    /// goes first.
+    ///
+    /// # Errors
+    ///
+    /// [`UdpSendError`]: nothing was sent.
+    pub async fn send_to_with(
+        &self,
+        class: Priority,
+        payload: &[u8],
+        to: SocketAddr,
+    ) -> Result<(), UdpSendError> {
+        poll_fn(|cx| self.poll_send(cx, class, payload, to)).await
     }
 
     /// The polling form of [`UdpSocket::send_to`].
     pub fn poll_send_to(
         &self,
         cx: &mut Context<'_>,
+        payload: &[u8],
+        to: SocketAddr,
+    ) -> Poll<Result<(), UdpSendError>> {
+        self.poll_send(cx, Priority::Normal, payload, to)
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        class: Priority,
         payload: &[u8],
         to: SocketAddr,
     ) -> Poll<Result<(), UdpSendError>> {
@@ -124,14 +151,15 @@ impl UdpSocket {
         };
         let TunnelSocket { tunnel, port, .. } = &*bound.0;
         loop {
-            let failure = match tunnel.send_segments(*port, to, 0, std::iter::once(payload), false)
-            {
+            let sender = Sender::Socket(class, Some(cx.waker()));
+            let payloads = std::iter::once(payload);
+            let failure = match tunnel.send_segments(*port, to, 0, payloads, sender) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(failure) => failure,
             };
             let error = match failure {
                 SendFailure::WouldBlock if tunnel.poll_writable(cx.waker()) => continue,
-                SendFailure::WouldBlock => return Poll::Pending,
+                SendFailure::WouldBlock | SendFailure::NotYet => return Poll::Pending,
                 SendFailure::Closed => UdpSendError::Closed,
                 SendFailure::NoRoute => UdpSendError::NoRoute(to.ip()),
                 SendFailure::NoSource => UdpSendError::NoSource(to.ip()),
