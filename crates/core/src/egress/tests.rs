@@ -142,7 +142,7 @@ fn peers_of_a_class_share_by_bytes() {
 #[test]
 fn flows_that_wait_for_turns_share_alike() {
     let mut egress = paced([0; 3]);
-    let mut turns = [0; 2];
+    let mut turns = [0_i32; 2];
     for flow in 1..=2 {
         egress
             .offer(ms(0), demand(flow, flow.into(), Bulk, 1_000), flow)
@@ -159,7 +159,7 @@ fn flows_that_wait_for_turns_share_alike() {
         now = egress.poll_timeout().expect("something waits");
     }
     assert!(turns[0] + turns[1] > 990, "{turns:?}");
-    assert!((turns[0] - turns[1] as i32).abs() <= 1, "{turns:?}");
+    assert!((turns[0] - turns[1]).abs() <= 1, "{turns:?}");
 }
 
 #[test]
