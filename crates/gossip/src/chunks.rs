@@ -15,7 +15,7 @@ use wiremesh_wire::{Instant, NodeId, Now, Priority};
 use crate::bits::{Bits, ranges_of};
 use crate::header::{CHUNK_LEN, Header};
 use crate::id::{ObjectId, chunk_hash};
-use crate::message::{Message, RANGES_MAX, Range};
+use crate::message::{Message, RANGES_MAX, Range, emit_chunk};
 use crate::peer::Item;
 use crate::score::Misdeed;
 use crate::status::Output;
@@ -26,7 +26,7 @@ const WANTED_MAX: usize = 64;
 /// Of one object: at first, and at most.
 const WINDOW: (usize, usize) = (4, 32);
 /// Chunks that wait for one node; it asks for less at a time if it is honest.
-const SERVING_MAX: usize = 2 * WANTED_MAX;
+pub(crate) const SERVING_MAX: usize = 2 * WANTED_MAX;
 /// A node that gives no chunk for so long is asked less, and others in its place.
 const SLOW: Duration = Duration::from_secs(5);
 /// Somebody who announces an object has a chunk of it within this time.
@@ -225,43 +225,53 @@ impl Topic {
         }
     }
 
-    pub(crate) fn on_want(&mut self, now: Now, from: NodeId, id: ObjectId, ranges: &[Range]) {
+    pub(crate) fn on_want(&mut self, now: Instant, from: NodeId, id: ObjectId, ranges: &[Range]) {
         let Some(held) = self.objects.held(&id).filter(|held| held.header.is_large()) else {
             let ids = Vec::from([id]);
-            return self.send(now.instant, &from, &Message::Lack { ids });
+            return self.send(now, &from, &Message::Lack { ids });
         };
-        let (header, content) = (held.header, held.content.clone());
+        let (header, complete) = (held.header, held.content.is_some());
         let Some(slot) = self.peers.get(&from).map(|peer| usize::from(peer.slot)) else {
             return;
         };
         for range in ranges {
             let end = usize::from(range.start) + usize::from(range.count);
             for index in usize::from(range.start)..end.min(header.chunks()) {
-                let at = index * CHUNK_LEN;
-                let part = |content: Arc<[u8]>| (content, at);
-                let pulled = || Some((self.pulls.0.get(&id)?.chunks.get(index)?.clone()?, 0));
-                let Some((bytes, at)) = content.clone().map(part).or_else(pulled) else {
+                let pull = self.pulls.0.get(&id);
+                let chunk = pull.and_then(|pull| pull.chunks.get(index)?.as_ref());
+                if !complete && chunk.is_none() {
                     continue;
-                };
+                }
                 let waiting = self.peers.get(&from).map_or(0, |peer| peer.serving);
                 let served = self.objects.on_served(&id, slot);
                 if waiting >= SERVING_MAX || served > header.chunks() as u32 * 2 + 64 {
-                    return self.blame(now.instant, &from, Misdeed::Greedy);
+                    return self.blame(now, &from, Misdeed::Greedy);
                 }
                 if let Some(peer) = self.peers.get_mut(&from) {
                     peer.serving += 1;
                 }
-                let item = Item::Chunk {
-                    id,
-                    index: index as u16,
-                    expiry_ms: header.expiry_ms,
-                    len: header.chunk_len(index),
-                    bytes,
-                    at,
-                };
-                self.enqueue(now.instant, &from, header.priority, item);
+                let index = index as u16;
+                self.enqueue(now, &from, header.priority, Item::Chunk { id, index });
             }
         }
+    }
+
+    /// The message with a chunk that is still here.
+    pub(crate) fn chunk_message(&mut self, now: Now, id: &ObjectId, index: u16) -> Option<Vec<u8>> {
+        let held = self.objects.held(id)?;
+        let header = held.header;
+        if header.is_expired(now.unix) {
+            self.counters.expired += 1;
+            return None;
+        }
+        let place = usize::from(index);
+        if let Some(content) = &held.content {
+            let start = place * CHUNK_LEN;
+            let bytes = content.get(start..start + header.chunk_len(place))?;
+            return Some(emit_chunk(id, index, bytes));
+        }
+        let chunk = self.pulls.0.get(id)?.chunks.get(place)?.as_ref()?;
+        Some(emit_chunk(id, index, chunk))
     }
 
     pub(crate) fn on_chunk(

@@ -4,6 +4,8 @@
 
 use core::time::Duration;
 
+use crate::score::SCORES_MAX;
+
 /// Settings of a [`crate::Topic`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -69,6 +71,36 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// What [`crate::Memory::bytes`] never exceeds, whatever peers do.
+    #[must_use]
+    pub fn memory_max(&self) -> usize {
+        let active = self.far.1 + self.near.1 + 2;
+        let queue = self.queue_bytes_max + CONTROL_BYTES_MAX;
+        let missing = active * self.missing_max;
+        PEERS_MAX * (PEER_BYTES + CONTROL_BYTES_MAX)
+            + active * 3 * (queue + self.missing_max * 32)
+            + (self.passive_max + LOST_MAX) * CONTACT_BYTES
+            + self.seen_max * (SEEN_BYTES + HELD_BYTES)
+            + self.store_bytes_max
+            + missing * MISSING_BYTES
+            + self.incomplete_max * PULL_BYTES
+            + SCORES_MAX * SCORE_BYTES
+    }
+}
+
+/// What one entry of each kind takes at most, with its place in a tree.
+pub(crate) const PEER_BYTES: usize = 8 * 1024;
+pub(crate) const CONTACT_BYTES: usize = 256;
+pub(crate) const SEEN_BYTES: usize = 160;
+pub(crate) const HELD_BYTES: usize = 400;
+pub(crate) const MISSING_BYTES: usize = 400;
+pub(crate) const SCORE_BYTES: usize = 96;
+/// Places of 4,096 chunks, and which of them each neighbour has.
+pub(crate) const PULL_BYTES: usize = 128 * 1024;
+
+/// Nodes that were lost and are looked for now and then.
+pub(crate) const LOST_MAX: usize = 32;
 /// Most nodes with a link for the topic; what is more is refused. At most 64: sets of them are words.
 pub const PEERS_MAX: usize = 64;
 /// Most bytes of control messages that wait for one node; one that leaves more unread is dropped.

@@ -43,6 +43,7 @@ mod header;
 mod id;
 mod membership;
 pub mod message;
+mod missing;
 mod near;
 mod objects;
 mod peer;

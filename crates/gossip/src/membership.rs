@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use wiremesh_wire::{Instant, NodeId, Now};
 
-use crate::config::{ANSWER_TIME, CONNECT_TIME, GUEST_TIME, REFUSED_TIME};
+use crate::config::{ANSWER_TIME, CONNECT_TIME, GUEST_TIME, LOST_MAX, REFUSED_TIME};
 use crate::message::{CONTACTS_MAX, Contact, HOPS_MAX, Message, Wish};
 use crate::peer::{Lane, Link, Role};
 use crate::random::Random;
@@ -38,10 +38,13 @@ struct Known {
 pub(crate) struct Membership {
     passive: Vec<Known>,
     bootstrap: Vec<Contact>,
+    /// Neighbours whose link broke; the oldest first.
+    lost: VecDeque<Contact>,
     /// The way back of a shuffle, by its nonce; the oldest first.
     routes: VecDeque<(u64, NodeId)>,
     /// The nonce of our own shuffle, and what we sent with it.
     shuffle: Option<(u64, Vec<NodeId>)>,
+    lost_due: Instant,
     shuffle_due: Instant,
     shuffle_wait: Duration,
     rejoin_due: Instant,
@@ -51,7 +54,7 @@ pub(crate) struct Membership {
 
 impl Membership {
     pub(crate) fn passive_len(&self) -> usize {
-        self.passive.len()
+        self.passive.len() + self.lost.len()
     }
 
     fn forget(&mut self, node: &NodeId) {
@@ -240,6 +243,7 @@ impl Topic {
             self.disconnect(now, &victim);
         }
         self.membership.forget(node);
+        self.membership.lost.retain(|contact| contact.node != *node);
         self.membership.rejoin_wait = REJOIN_MIN;
         let Some(peer) = self.peers.get_mut(node) else {
             return;
@@ -251,6 +255,7 @@ impl Topic {
         peer.lanes = [Lane::NEW; 3];
         peer.ping_due = now;
         let bit = peer.bit();
+        self.objects.clear_slot(bit);
         self.announce_all(now, node, bit);
         self.send_ping(now, node);
         self.trim_near(now);
@@ -283,6 +288,7 @@ impl Topic {
             peer.role = Role::Guest(now);
             peer.announce = Default::default();
             peer.flush = None;
+            peer.clear_data();
         }
         self.forget_source(now, node);
     }
@@ -350,6 +356,33 @@ impl Topic {
         }
     }
 
+    /// A neighbour's link broke: it crashed, or the network is split. It is looked for later.
+    pub(crate) fn lose(&mut self, node: &NodeId) {
+        let Some(peer) = self.peers.get(node).filter(|peer| peer.is_active()) else {
+            return;
+        };
+        let lost = &mut self.membership.lost;
+        lost.retain(|contact| contact.node != *node);
+        if lost.len() >= LOST_MAX {
+            lost.pop_front();
+        }
+        lost.push_back(Contact {
+            node: *node,
+            addresses: peer.addresses.clone(),
+        });
+    }
+
+    /// Joins through a node that was lost, so that the parts of a network that was split find each
+    /// other.
+    pub(crate) fn look_for_lost(&mut self, now: Instant) {
+        let lost = self.membership.lost.iter();
+        let lost = lost.filter(|contact| !self.has_link(&contact.node));
+        let mut lost: Vec<Contact> = lost.cloned().collect();
+        if let Some(contact) = self.random.take(&mut lost) {
+            self.ask(now, contact, true);
+        }
+    }
+
     /// A link is gone; whoever it led to is not a contact until somebody names it again.
     pub(crate) fn on_link_gone(&mut self, now: Instant, node: &NodeId) {
         self.membership.forget(node);
@@ -384,6 +417,11 @@ impl Topic {
         if self.membership.joined {
             if self.membership.shuffle_due <= now {
                 self.start_shuffle(now);
+            }
+            if self.membership.lost_due <= now {
+                let jitter = Duration::from_millis(self.random.below(5_000) as u64);
+                self.membership.lost_due = now + self.config.shuffle_interval + jitter;
+                self.look_for_lost(now);
             }
             self.tick_near(now);
         }

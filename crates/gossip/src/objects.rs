@@ -26,8 +26,6 @@ pub(crate) struct Held {
     pub has: u64,
     /// Nodes, by slot, to which it was sent or for which it waits in a queue.
     pub sent: u64,
-    /// Nodes, by slot, that asked for it.
-    pub asked: u64,
     /// Nodes, by slot, that have all chunks.
     pub complete: u64,
     /// Ours, and not to be let go before the neighbours have it.
@@ -110,7 +108,6 @@ impl Objects {
             from,
             has: 0,
             sent: 0,
-            asked: 0,
             complete: 0,
             pinned: false,
             served: BTreeMap::new(),
@@ -185,7 +182,6 @@ impl Objects {
         for held in self.held.values_mut() {
             held.has &= !bit;
             held.sent &= !bit;
-            held.asked &= !bit;
             held.complete &= !bit;
             held.served.remove(&(bit.trailing_zeros() as usize));
         }

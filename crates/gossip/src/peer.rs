@@ -11,6 +11,7 @@ use wiremesh_wire::{Instant, Priority};
 
 use crate::header::Header;
 use crate::id::ObjectId;
+use crate::missing::WINDOW;
 
 /// What is wanted of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,23 +67,20 @@ pub(crate) enum Item {
         /// It was asked for, so it is sent whoever else has it.
         asked: bool,
     },
-    /// A chunk: `len` of `bytes` from `at` on.
+    /// A chunk; its bytes are looked up when it is sent, so that waiting keeps nothing alive.
     Chunk {
         id: ObjectId,
         index: u16,
-        expiry_ms: u64,
-        bytes: Arc<[u8]>,
-        at: usize,
-        len: usize,
     },
 }
 
 impl Item {
+    /// What it keeps in memory.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Control(bytes) => bytes.len(),
             Self::Object { body, .. } => 22 + body.len(),
-            Self::Chunk { len, .. } => 35 + len,
+            Self::Chunk { .. } => 0,
         }
     }
 }
@@ -138,6 +136,8 @@ pub(crate) struct Peer {
     pub missing: usize,
     /// Objects that it is being asked for.
     pub asked: usize,
+    /// Most of them at a time.
+    pub window: usize,
     /// Chunks that it is being asked for.
     pub wanted: usize,
     /// Chunks that it was asked for and that were then asked for elsewhere.
@@ -164,9 +164,19 @@ impl Peer {
             ping_due: Instant::ZERO,
             missing: 0,
             asked: 0,
+            window: WINDOW.1,
             wanted: 0,
             owed: 0,
             serving: 0,
+        }
+    }
+
+    /// Objects and chunks that wait are not wanted any more.
+    pub(crate) fn clear_data(&mut self) {
+        self.serving = 0;
+        for queue in &mut self.queues {
+            queue.items.retain(|item| matches!(item, Item::Control(_)));
+            queue.bytes = queue.items.iter().map(Item::len).sum();
         }
     }
 

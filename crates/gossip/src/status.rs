@@ -7,6 +7,9 @@ use core::fmt;
 
 use wiremesh_wire::{NodeId, Priority};
 
+use crate::config::{
+    CONTACT_BYTES, HELD_BYTES, MISSING_BYTES, PEER_BYTES, PULL_BYTES, SCORE_BYTES, SEEN_BYTES,
+};
 use crate::header::OBJECT_MAX;
 use crate::id::ObjectId;
 use crate::message::Contact;
@@ -110,6 +113,8 @@ pub struct Memory {
     pub store_bytes: usize,
     /// Bytes that wait in queues.
     pub queue_bytes: usize,
+    /// Ids that wait to be announced.
+    pub announced: usize,
     /// Ids that were announced and have not come.
     pub missing: usize,
     /// Large objects that are being fetched.
@@ -118,6 +123,23 @@ pub struct Memory {
     pub pending: usize,
     /// Nodes with points or a ban.
     pub scores: usize,
+}
+
+impl Memory {
+    /// About how many bytes that is; each kind of entry is reckoned with what it takes at most.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.peers * PEER_BYTES
+            + self.passive * CONTACT_BYTES
+            + self.seen * SEEN_BYTES
+            + self.held * HELD_BYTES
+            + self.store_bytes
+            + self.queue_bytes
+            + self.announced * 32
+            + self.missing * MISSING_BYTES
+            + self.pulls * PULL_BYTES
+            + self.scores * SCORE_BYTES
+    }
 }
 
 /// What happened, in numbers that only grow.

@@ -15,14 +15,14 @@ use crate::config::{CONTROL_BYTES_MAX, Config, PEERS_MAX, TICK};
 use crate::header::{CHUNK_LEN, Header, OBJECT_MAX, duration_millis, millis};
 use crate::id::{ObjectId, TopicId, chunk_hash};
 use crate::membership::Membership;
-use crate::message::{ADDRESSES_MAX, Contact, Message, emit_chunk, emit_object};
+use crate::message::{ADDRESSES_MAX, Contact, Message, emit_object};
+use crate::missing::Missing;
 use crate::near::Near;
 use crate::objects::Objects;
 use crate::peer::{Item, Link, Peer, Role};
 use crate::random::Random;
 use crate::score::{Misdeed, Scores};
 use crate::status::{Counters, Memory, Output, PublishError, Verdict};
-use crate::tree::Tree;
 
 /// Own large objects stay in the store for at most so long when neighbours do not take them.
 const PIN_TIME: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ pub struct Topic {
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) membership: Membership,
     pub(crate) near: Near,
-    pub(crate) tree: Tree,
+    pub(crate) missing: Missing,
     pub(crate) objects: Objects,
     pub(crate) scores: Scores,
     pub(crate) outputs: VecDeque<Output>,
@@ -74,7 +74,7 @@ impl Topic {
             peers: BTreeMap::new(),
             membership: Membership::default(),
             near: Near::default(),
-            tree: Tree::new(),
+            missing: Missing::new(),
             objects: Objects::default(),
             scores: Scores::default(),
             outputs: VecDeque::new(),
@@ -217,6 +217,7 @@ impl Topic {
 
     /// A link is gone, or could not be made.
     pub fn peer_down(&mut self, now: Now, node: NodeId) {
+        self.lose(&node);
         self.remove_peer(now.instant, &node);
         self.on_link_gone(now.instant, &node);
         self.tell_room();
@@ -262,16 +263,16 @@ impl Topic {
         }
         match message {
             Message::Object { header, body } => self.on_object(now, from, header, body),
-            Message::IHave { priority, ids } => self.on_ihave(now.instant, from, priority, ids),
+            Message::IHave { priority, ids } => self.on_ihave(now.instant, from, priority, &ids),
             Message::Graft {
                 priority,
                 push,
                 ids,
             } => self.on_graft(now.instant, from, priority, push, ids),
             Message::Prune { priority } => self.on_prune(from, priority),
-            Message::Lack { ids } => self.on_lack(now.instant, from, ids),
+            Message::Lack { ids } => self.on_lack(now.instant, from, &ids),
             Message::Have { id, ranges } => self.on_have(now.instant, from, id, &ranges),
-            Message::Want { id, ranges } => self.on_want(now, from, id, &ranges),
+            Message::Want { id, ranges } => self.on_want(now.instant, from, id, &ranges),
             Message::Chunk { id, index, bytes } => self.on_chunk(now, from, id, index, bytes),
             _ => {}
         }
@@ -309,13 +310,17 @@ impl Topic {
     }
 
     fn next_message(&mut self, now: Now, node: &NodeId, class: Priority) -> Option<Vec<u8>> {
-        let peer = self.peers.get_mut(node)?;
-        if peer.link != Link::Up {
-            return None;
-        }
-        let bit = peer.bit();
-        let queue = &mut peer.queues[class.index()];
-        while let Some(item) = queue.pop(now.instant) {
+        loop {
+            let peer = self
+                .peers
+                .get_mut(node)
+                .filter(|peer| peer.link == Link::Up)?;
+            let bit = peer.bit();
+            let queue = &mut peer.queues[class.index()];
+            let Some(item) = queue.pop(now.instant) else {
+                queue.told = false;
+                return None;
+            };
             match item {
                 Item::Control(bytes) => return Some(bytes),
                 Item::Object {
@@ -324,35 +329,22 @@ impl Topic {
                     body,
                     asked,
                 } => {
-                    let has = self
-                        .objects
-                        .held(&id)
-                        .is_some_and(|held| held.has & bit != 0);
+                    let held = self.objects.held(&id);
+                    let has = held.is_some_and(|held| held.has & bit != 0);
                     if header.is_expired(now.unix) {
                         self.counters.expired += 1;
                     } else if asked || !has {
                         return Some(emit_object(&header, &body));
                     }
                 }
-                Item::Chunk {
-                    id,
-                    index,
-                    expiry_ms,
-                    bytes,
-                    at,
-                    len,
-                } => {
-                    peer.serving -= 1;
-                    if expiry_ms <= millis(now.unix) {
-                        self.counters.expired += 1;
-                    } else {
-                        return Some(emit_chunk(&id, index, &bytes[at..at + len]));
+                Item::Chunk { id, index } => {
+                    peer.serving = peer.serving.saturating_sub(1);
+                    if let Some(message) = self.chunk_message(now, &id, index) {
+                        return Some(message);
                     }
                 }
             }
         }
-        queue.told = false;
-        None
     }
 
     /// The next thing to do for the owner. Drain it after each call of anything else.
@@ -364,7 +356,7 @@ impl Topic {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = self.tick_due.min(self.flush_due);
-        Some(self.tree.next_due().map_or(due, |next| next.min(due)))
+        Some(self.missing.next_due().map_or(due, |next| next.min(due)))
     }
 
     /// Does what is due.
@@ -396,10 +388,11 @@ impl Topic {
         &self.counters
     }
 
-    /// How much there is of what; `Config` bounds all of it.
+    /// How much there is of what; [`Config::memory_max`] bounds [`Memory::bytes`].
     #[must_use]
     pub fn memory(&self) -> Memory {
         let queues = self.peers.values().flat_map(|peer| &peer.queues);
+        let announced = self.peers.values().flat_map(|peer| &peer.announce);
         Memory {
             peers: self.peers.len(),
             passive: self.membership.passive_len(),
@@ -407,7 +400,8 @@ impl Topic {
             held: self.objects.held_len(),
             store_bytes: self.objects.bytes(),
             queue_bytes: queues.map(|queue| queue.bytes).sum(),
-            missing: self.tree.missing_len(),
+            announced: announced.map(Vec::len).sum(),
+            missing: self.missing.len(),
             pulls: self.pulls.len(),
             pending: self.pending,
             scores: self.scores.len(),

@@ -1,12 +1,10 @@
 //! Plumtree: who is sent objects, who only hears of them, and what is missing.
 //!
-//! Owns the lanes of neighbours (one tree per class, so that a link full of bulk says nothing about
-//! urgent objects) and the ids that were announced and have not come. Never does: choose
-//! neighbours. J. Leitao, J. Pereira, L. Rodrigues, "Epidemic Broadcast Trees", SRDS 2007;
+//! Owns the lanes of neighbours: one tree per class, so that a link full of bulk says nothing about
+//! urgent objects. Never does: choose neighbours, look for what is missing. J. Leitao, J. Pereira, L. Rodrigues, "Epidemic Broadcast Trees", SRDS 2007;
 //! docs/spec.md section 8.5 says where we differ: a node decides who sends to it, each direction
 //! of a link for itself, by who was first for recent objects.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -21,106 +19,14 @@ use crate::score::Misdeed;
 use crate::status::Output;
 use crate::topic::Topic;
 
-/// One object changes a share by a sixteenth.
-const SHARE_SHIFT: u32 = 4;
+/// One object changes a share by a thirty-second.
+const SHARE_SHIFT: u32 = 5;
 /// A neighbour with a smaller share stops sending to us when it sends a duplicate.
-const PRUNE_BELOW: u32 = Lane::ONE * 20 / 100;
+const PRUNE_BELOW: u32 = Lane::ONE * 12 / 100;
 /// A neighbour with a greater share shall send to us.
-const GRAFT_ABOVE: u32 = Lane::ONE * 30 / 100;
+const GRAFT_ABOVE: u32 = Lane::ONE * 20 / 100;
 /// A payload that comes so soon after the first announcement was not late.
 const MARGIN: Duration = Duration::from_millis(10);
-/// Objects asked for at one neighbour at a time.
-const WINDOW: usize = 64;
-/// Longest and shortest wait for a payload after its announcement.
-const WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-
-/// Until room for a large object is looked for again.
-const POSTPONED: Duration = Duration::from_millis(500);
-/// What was announced so long ago and had no room is forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(600);
-
-/// An object that was announced and has not come.
-struct Missing {
-    class: Priority,
-    /// When it was announced first, and by whom.
-    first: Instant,
-    first_from: NodeId,
-    /// Who has it, and whether it was asked.
-    sources: Vec<(NodeId, bool)>,
-    /// Who is being asked.
-    asked: Option<NodeId>,
-    due: Instant,
-    /// It came, is large, and there was no room for it.
-    large: Option<Header>,
-}
-
-/// How long after the first announcement payloads come.
-#[derive(Clone, Copy)]
-struct Lag {
-    mean: Duration,
-    deviation: Duration,
-}
-
-/// See the module.
-pub(crate) struct Tree {
-    missing: BTreeMap<ObjectId, Missing>,
-    due: BTreeSet<(Instant, ObjectId)>,
-    lag: [Lag; 3],
-}
-
-impl Tree {
-    pub(crate) fn new() -> Self {
-        let lag = Lag {
-            mean: Duration::from_millis(40),
-            deviation: Duration::from_millis(10),
-        };
-        Self {
-            missing: BTreeMap::new(),
-            due: BTreeSet::new(),
-            lag: [lag; 3],
-        }
-    }
-
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(due, _)| *due)
-    }
-
-    pub(crate) fn missing_len(&self) -> usize {
-        self.missing.len()
-    }
-
-    fn wait(&self, class: Priority) -> Duration {
-        let lag = self.lag[class.index()];
-        (lag.mean + lag.deviation * 4).clamp(WAIT.0, WAIT.1)
-    }
-
-    fn on_lag(&mut self, class: Priority, sample: Duration) {
-        let lag = &mut self.lag[class.index()];
-        let sample = sample.min(WAIT.1);
-        let off = sample.abs_diff(lag.mean);
-        lag.deviation = lag.deviation - lag.deviation / 8 + off / 8;
-        lag.mean = lag.mean - lag.mean / 8 + sample / 8;
-    }
-
-    fn set_due(&mut self, id: &ObjectId, due: Instant) {
-        if let Some(missing) = self.missing.get_mut(id) {
-            self.due.remove(&(missing.due, *id));
-            missing.due = due;
-            self.due.insert((due, *id));
-        }
-    }
-
-    fn remove(&mut self, id: &ObjectId) -> Option<Missing> {
-        let missing = self.missing.remove(id)?;
-        self.due.remove(&(missing.due, *id));
-        Some(missing)
-    }
-}
-
-/// How long an object may take that was asked for, beyond the round trips.
-fn patience(class: Priority) -> Duration {
-    Duration::from_millis([100, 500, 5_000][class.index()])
-}
 
 /// How long after PRUNE payloads may still be on their way.
 fn grace(class: Priority) -> Duration {
@@ -149,7 +55,7 @@ impl Topic {
             Some(missing) => {
                 let lag = now.instant.saturating_since(missing.first);
                 if missing.asked != Some(from) {
-                    self.tree.on_lag(header.priority, lag);
+                    self.missing.on_lag(header.priority, lag);
                 }
                 if lag > MARGIN {
                     missing.first_from
@@ -282,9 +188,6 @@ impl Topic {
             return self.announce(now, node, id, class);
         }
         held.sent |= peer.bit();
-        if asked {
-            held.asked |= peer.bit();
-        }
         let large = held.header.is_large();
         self.enqueue(now, node, class, item);
         if large {
@@ -401,165 +304,6 @@ impl Topic {
         }
     }
 
-    pub(crate) fn on_ihave(
-        &mut self,
-        now: Instant,
-        from: NodeId,
-        class: Priority,
-        ids: Vec<ObjectId>,
-    ) {
-        let wait = self.tree.wait(class);
-        for id in ids {
-            let Some(peer) = self.peers.get_mut(&from) else {
-                return;
-            };
-            if let Some(held) = self.objects.held(&id) {
-                held.has |= peer.bit();
-            }
-            if self.objects.is_seen(&id) {
-                self.on_source(now, &from, &id);
-                continue;
-            }
-            if peer.missing >= self.config.missing_max {
-                self.counters.missing_dropped += 1;
-                continue;
-            }
-            let due = now + wait;
-            let missing = self.tree.missing.entry(id).or_insert(Missing {
-                class,
-                first: now,
-                first_from: from,
-                sources: Vec::new(),
-                asked: None,
-                due,
-                large: None,
-            });
-            if !missing.sources.iter().any(|(source, _)| *source == from) {
-                missing.sources.push((from, false));
-                peer.missing += 1;
-            }
-            self.tree.due.insert((missing.due, id));
-        }
-    }
-
-    /// A large object has to wait until others are here.
-    fn postpone(&mut self, now: Instant, from: NodeId, id: ObjectId, header: Header) {
-        self.on_ihave(now, from, header.priority, Vec::from([id]));
-        if let Some(missing) = self.tree.missing.get_mut(&id) {
-            missing.large = Some(header);
-        }
-        self.tree.set_due(&id, now + POSTPONED);
-    }
-
-    pub(crate) fn take_missing(&mut self, id: &ObjectId) -> Option<AnnouncedFirst> {
-        let missing = self.tree.remove(id)?;
-        for (source, _) in &missing.sources {
-            if let Some(peer) = self.peers.get_mut(source) {
-                peer.missing -= 1;
-            }
-        }
-        if let Some(peer) = missing.asked.and_then(|node| self.peers.get_mut(&node)) {
-            peer.asked -= 1;
-        }
-        Some(AnnouncedFirst {
-            first: missing.first,
-            first_from: missing.first_from,
-            asked: missing.asked,
-        })
-    }
-
-    /// Asks for what has not come in time.
-    pub(crate) fn run_missing(&mut self, now: Instant) {
-        let mut grafts: BTreeMap<(NodeId, Priority), Vec<ObjectId>> = BTreeMap::new();
-        while let Some((due, id)) = self.tree.due.first().copied() {
-            if due > now {
-                break;
-            }
-            if let Some((node, class)) = self.ask_next(now, &id) {
-                grafts.entry((node, class)).or_default().push(id);
-            }
-        }
-        for ((node, priority), ids) in grafts {
-            self.counters.grafted += ids.len() as u64;
-            let fed = self.peers.values().filter(|peer| peer.is_active());
-            let push = !fed.into_iter().any(|peer| peer.lanes[priority.index()].fed);
-            if let Some(peer) = self.peers.get_mut(&node) {
-                let lane = peer.lane(priority);
-                lane.fed |= push;
-                lane.pruned = now;
-            }
-            for ids in ids.chunks(IDS_MAX) {
-                let ids = ids.to_vec();
-                let graft = Message::Graft {
-                    priority,
-                    push,
-                    ids,
-                };
-                self.send(now, &node, &graft);
-            }
-        }
-    }
-
-    /// Who is to be asked for an object now. The deadline of the object is later afterwards.
-    fn ask_next(&mut self, now: Instant, id: &ObjectId) -> Option<(NodeId, Priority)> {
-        let missing = self.tree.missing.get(id)?;
-        let class = missing.class;
-        let large = missing.large.as_ref();
-        if large.is_some_and(|header| !self.may_pull(&missing.first_from, header)) {
-            if now.saturating_since(missing.first) > FORGOTTEN {
-                self.take_missing(id);
-            } else {
-                self.tree.set_due(id, now + POSTPONED);
-            }
-            return None;
-        }
-        let missing = self.tree.missing.get_mut(id)?;
-        if let Some(peer) = missing
-            .asked
-            .take()
-            .and_then(|node| self.peers.get_mut(&node))
-        {
-            peer.asked -= 1;
-        }
-        let load = |node: &NodeId| {
-            let peer = self.peers.get(node);
-            peer.map(|peer| (peer.asked >= WINDOW, peer.rtt()))
-        };
-        let free = missing.sources.iter_mut().filter(|(_, asked)| !asked);
-        let free = free.filter_map(|source| Some((load(&source.0)?, source)));
-        let Some(((busy, rtt), source)) = free.min_by_key(|(load, _)| *load) else {
-            self.give_up(now, id);
-            return None;
-        };
-        if busy {
-            let due = now + Duration::from_millis(10);
-            self.tree.set_due(id, due);
-            return None;
-        }
-        source.1 = true;
-        missing.asked = Some(source.0);
-        let node = source.0;
-        let due = now + rtt * 2 + patience(class);
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.asked += 1;
-        }
-        self.tree.set_due(id, due);
-        Some((node, class))
-    }
-
-    /// Nobody gave an object who said to have it.
-    fn give_up(&mut self, now: Instant, id: &ObjectId) {
-        let Some(missing) = self.tree.missing.get(id) else {
-            return;
-        };
-        let sources: Vec<NodeId> = missing.sources.iter().map(|(node, _)| *node).collect();
-        self.take_missing(id);
-        for node in sources {
-            self.counters.broken_promises += 1;
-            self.blame(now, &node, Misdeed::BrokenPromise);
-        }
-    }
-
     pub(crate) fn on_graft(
         &mut self,
         now: Instant,
@@ -576,7 +320,8 @@ impl Topic {
         let mut lack = Vec::new();
         for id in ids {
             match self.objects.held(&id) {
-                Some(held) if held.asked & bit != 0 => {
+                // It is in the queue or was sent, and links lose nothing.
+                Some(held) if held.sent & bit != 0 => {
                     self.blame(now, &from, Misdeed::Greedy);
                 }
                 Some(held) if held.is_open() => self.push(now, &from, &id, true),
@@ -593,46 +338,4 @@ impl Topic {
             peer.lane(class).push = false;
         }
     }
-
-    pub(crate) fn on_lack(&mut self, now: Instant, from: NodeId, ids: Vec<ObjectId>) {
-        for id in ids {
-            self.lack_chunks(now, &from, &id);
-            let Some(missing) = self.tree.missing.get_mut(&id) else {
-                continue;
-            };
-            let place = missing.sources.iter().position(|(node, _)| *node == from);
-            let Some(place) = place else { continue };
-            missing.sources.swap_remove(place);
-            let asked = missing.asked == Some(from);
-            let empty = missing.sources.is_empty();
-            if asked {
-                missing.asked = None;
-            }
-            if let Some(peer) = self.peers.get_mut(&from) {
-                peer.missing -= 1;
-                peer.asked -= usize::from(asked);
-            }
-            if empty {
-                self.tree.remove(&id);
-            } else if asked {
-                self.tree.set_due(&id, now);
-            }
-        }
-    }
-
-    /// A node is no source of anything any more.
-    pub(crate) fn forget_source(&mut self, now: Instant, node: &NodeId) {
-        self.forget_chunks(now, node);
-        let has = |missing: &Missing| missing.sources.iter().any(|(source, _)| source == node);
-        let ids = self.tree.missing.iter().filter(|(_, missing)| has(missing));
-        let ids: Vec<ObjectId> = ids.map(|(id, _)| *id).collect();
-        self.on_lack(now, *node, ids);
-    }
-}
-
-/// What is left of an announced object that has come.
-pub(crate) struct AnnouncedFirst {
-    first: Instant,
-    first_from: NodeId,
-    asked: Option<NodeId>,
 }

@@ -105,6 +105,10 @@ pub struct Node {
     pub delivered: BTreeMap<ObjectId, Instant>,
     /// How often something was delivered twice; must stay zero.
     pub twice: u64,
+    /// How often something was delivered that had expired; must stay zero.
+    pub late: u64,
+    /// When this life began.
+    pub since: Instant,
     /// In the order of arrival.
     pub contents: Vec<(ObjectId, Arc<[u8]>)>,
     pub rooms: u64,
@@ -131,6 +135,8 @@ pub struct Net {
     pub sent_messages: u64,
     /// Of everything that happened.
     pub trace: u64,
+    /// When objects expire.
+    expiries: BTreeMap<ObjectId, UnixTime>,
 }
 
 impl Net {
@@ -152,6 +158,7 @@ impl Net {
             sent_bytes: 0,
             sent_messages: 0,
             trace: 0,
+            expiries: BTreeMap::new(),
             settings,
         };
         for number in 0..net.settings.nodes {
@@ -177,6 +184,8 @@ impl Net {
             busy_until: Instant::ZERO,
             delivered: BTreeMap::new(),
             twice: 0,
+            late: 0,
+            since: self.now.instant,
             contents: Vec::new(),
             rooms: 0,
             validate: |_| Verdict::Accept,
@@ -334,6 +343,8 @@ impl Net {
                     if node.delivered.insert(id, now.instant).is_some() {
                         node.twice += 1;
                     }
+                    let expiry = self.expiries.get(&id);
+                    node.late += u64::from(expiry.is_some_and(|expiry| *expiry <= now.unix));
                     if self.keep_contents {
                         node.contents.push((id, content));
                     }
@@ -413,8 +424,33 @@ impl Net {
     ) -> Result<ObjectId, PublishError> {
         let topic = &mut self.nodes[at].topic;
         let result = topic.publish(self.now, content.into(), priority, lifetime);
+        if let Ok(id) = &result {
+            self.expiries.insert(*id, self.now.unix + lifetime);
+        }
         self.drain(at);
         result
+    }
+
+    /// How long each object took to reach a part of the other nodes, in milliseconds, ascending.
+    pub fn reach_ms(
+        &self,
+        objects: impl Iterator<Item = (ObjectId, Instant)>,
+        part: f64,
+    ) -> Vec<f64> {
+        let want = ((self.nodes.len() - 1) as f64 * part).ceil() as usize;
+        let mut times: Vec<f64> = objects
+            .map(|(id, when)| {
+                let arrivals = self.nodes.iter().filter_map(|node| node.delivered.get(&id));
+                let mut arrivals: Vec<_> = arrivals.collect();
+                arrivals.sort_unstable();
+                let at = arrivals.get(want - 1);
+                at.map_or(f64::INFINITY, |at| {
+                    at.saturating_since(when).as_secs_f64() * 1e3
+                })
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        times
     }
 
     /// Somebody who does not follow the rules sends `bytes` as node `at`.
@@ -443,6 +479,7 @@ impl Net {
         let life = self.nodes[at].life;
         self.nodes[at].topic = self.new_topic(at, life);
         self.nodes[at].alive = true;
+        self.nodes[at].since = self.now.instant;
         self.nodes[at].delivered.clear();
         self.nodes[at].contents.clear();
         self.nodes[at].due = None;
