@@ -7,6 +7,7 @@ use crate::budget::Budget;
 use crate::connection::Linked;
 use crate::egress::flow_of;
 use crate::port::lock;
+use crate::topic::{self, Service};
 use crate::tunnel::Tunnel;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -72,6 +73,7 @@ impl Drop for Permit {
 pub(crate) async fn accept_all(
     endpoint: quinn::Endpoint,
     tunnel: Weak<Tunnel>,
+    topics: Arc<Service>,
     budget: Arc<Budget>,
     accepted: mpsc::Sender<Accepted>,
 ) {
@@ -94,10 +96,14 @@ pub(crate) async fn accept_all(
             continue;
         };
         let (tunnel, accepted, budget) = (tunnel.clone(), accepted.clone(), Arc::clone(&budget));
+        let topics = Arc::clone(&topics);
         tokio::spawn(async move {
             let Some(ready) = accept_one(incoming, tunnel, permit).await else {
                 return;
             };
+            if ready.protocol == topic::PROTOCOL {
+                return topics.accepted(ready);
+            }
             if let Err(mpsc::error::TrySendError::Full(ready)) = accepted.try_send(ready) {
                 count(&budget.refused.accept_backlog_full);
                 let reason = b"busy: too many connections wait to be accepted";

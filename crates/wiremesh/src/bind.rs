@@ -17,6 +17,7 @@ use crate::pins::{Journal, Kept};
 use crate::plane::Plane;
 use crate::state_dir::{Disk, KemSeed, StateDir};
 use crate::streams::stream_packet_max;
+use crate::topic;
 use crate::tunnel::{Addresses, Tunnel, TunnelParts};
 use std::io;
 use std::net::SocketAddr;
@@ -45,6 +46,9 @@ impl NodeBuilder {
             return Err(BindError::Mtu(self.mtu_bytes));
         }
         self.egress.check().map_err(BindError::Egress)?;
+        if self.protocols.iter().any(|name| name == topic::PROTOCOL) {
+            return Err(BindError::ReservedProtocol(topic::PROTOCOL));
+        }
         let host = self.host;
         let entropy = || host.entropy().map_err(BindError::System);
         let secret_key = match self.secret_key {
@@ -55,6 +59,10 @@ impl NodeBuilder {
         // before is answered by a stateless reset, and the peer need not wait for its timeout.
         let reset = hmac(secret_key.as_bytes(), &[b"wiremesh stateless reset v1"]);
         let reset_key = ResetKey::new(*reset);
+        let learned_max = match &self.admission {
+            Admission::AllowAll { provisional_max } => *provisional_max,
+            _ => 0,
+        };
         let (admission, decide) = split_admission(self.admission);
         self.security.suites().map_err(BindError::Policy)?;
         let Opened {
@@ -146,6 +154,8 @@ impl NodeBuilder {
             reset_key,
             protocols: self.protocols,
             connect_timeout: self.connect_timeout,
+            learned_max,
+            topic: self.topic,
         };
         Node::start(tunnel, streams, self.network)
     }

@@ -85,11 +85,16 @@ impl Budget {
 
     /// Gives a connection its share, once.
     pub(crate) fn grant(self: &Arc<Self>, connection: &quinn::Connection) {
+        self.grant_up_to(connection, u64::MAX);
+    }
+
+    /// As [`Budget::grant`], of which the connection needs no more than so many bytes.
+    pub(crate) fn grant_up_to(self: &Arc<Self>, connection: &quinn::Connection, bytes: u64) {
         let attachment = Attachment::of(connection.peer_identity());
         let (Some(window_max), Some(attachment)) = (self.window_max, attachment) else {
             return;
         };
-        let share = self.share(window_max);
+        let share = self.share(window_max.min(bytes));
         let window = LEAST_BYTES + share.bytes;
         let window = quinn::VarInt::from_u64(window).unwrap_or(quinn::VarInt::MAX);
         connection.set_receive_window(window);

@@ -47,6 +47,7 @@ pub struct NodeBuilder {
     pub(crate) plane: Wanted,
     pub(crate) plain: bool,
     pub(crate) host: Host,
+    pub(crate) topic: wiremesh_gossip::Config,
 }
 
 /// Who is to run WireGuard, and with which interface of the host.
@@ -82,6 +83,7 @@ impl Default for NodeBuilder {
             plane: Wanted::Rootless,
             plain: false,
             host: Host::default(),
+            topic: wiremesh_gossip::Config::default(),
         }
     }
 }
@@ -208,6 +210,15 @@ impl NodeBuilder {
     /// Default: 64 MiB; of one peer at most 128 packets. A further one is dropped and counted.
     pub fn staged_max(mut self, bytes: usize) -> Self {
         self.limits.staged_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of objects that each topic keeps: for neighbours that miss them, while large ones are
+    /// fetched, and while the application judges them. Default: 160 MiB, which the largest object of
+    /// 64 MiB needs. An object that does not fit is not fetched, and counted. docs/topics.md says what
+    /// a topic takes besides.
+    pub fn topic_store_max(mut self, bytes: usize) -> Self {
+        self.topic.store_bytes_max = bytes;
         self
     }
 

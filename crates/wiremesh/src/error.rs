@@ -22,6 +22,8 @@ pub enum BindError {
     Key(InvalidNodeId),
     /// A protocol name cannot be used.
     Protocols(InvalidProtocols),
+    /// A protocol name belongs to the node itself.
+    ReservedProtocol(&'static str),
     /// The transport configuration grants less than every node must.
     Transport(SettingOutOfRange),
     /// The MTU is outside 1,280 to 65,535 bytes.
@@ -45,6 +47,11 @@ impl fmt::Display for BindError {
         match self {
             Self::Key(error) => write!(f, "the secret key cannot be used: {error}"),
             Self::Protocols(error) => write!(f, "{error}"),
+            Self::ReservedProtocol(name) => write!(
+                f,
+                "the protocol {name} belongs to the node itself; fix: take another name, or use \
+                 `Node::topic` for what it does"
+            ),
             Self::Transport(error) => write!(f, "{error}"),
             Self::Mtu(mtu) => write!(f, "an MTU of {mtu} bytes: use 1280 to 65535"),
             Self::Egress(error) => write!(f, "the pace of what leaves: {error}"),

@@ -71,6 +71,7 @@ mod state_dir;
 mod status;
 mod streams;
 mod target;
+mod topic;
 mod tunnel;
 mod udp_socket;
 #[cfg(feature = "virtual")]
@@ -95,6 +96,10 @@ pub use sign::{InvalidSignature, SIGNATURE_LEN, sign, verify};
 pub use state_dir::{PinStore, StateError};
 pub use status::{NodeStatus, PeerState, PeerStatus, Refusal};
 pub use target::Target;
+pub use topic::{
+    Object, ObjectId, PublishError, Subscription, Topic, TopicCounters, TopicError, TopicId,
+    TopicMemory, TopicStatus, Verdict,
+};
 pub use udp_socket::UdpSocket;
 pub use wiremesh_control::{Level, Pin, Policy, PolicyError, Stage, SuiteId, Suites, WaitReason};
 pub use wiremesh_core::{ClassDelays, EgressConfig, InvalidEgress};

@@ -18,6 +18,7 @@ use crate::port::lock;
 use crate::raw_socket::{RawBindError, RawSocket};
 use crate::status::{NodeStatus, PeerNote, PeerStatus, peer_status};
 use crate::target::reachable;
+use crate::topic::{Service, ServiceParts};
 use crate::tunnel::{State, Tunnel};
 use crate::udp_socket::UdpSocket;
 use std::collections::HashMap;
@@ -52,6 +53,7 @@ struct Inner {
     endpoint: quinn::Endpoint,
     provider: Provider,
     budget: Arc<Budget>,
+    topics: Arc<Service>,
     accepted: AsyncMutex<mpsc::Receiver<Accepted>>,
     network: String,
     network_id: NetworkId,
@@ -68,6 +70,7 @@ impl fmt::Debug for Node {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.topics.close();
         self.endpoint.close(0u32.into(), b"");
         if self.endpoint.open_connections() == 0 {
             return stop(&self.tunnel);
@@ -106,6 +109,9 @@ pub(crate) struct StreamSettings {
     pub(crate) reset_key: ResetKey,
     pub(crate) protocols: Vec<String>,
     pub(crate) connect_timeout: Duration,
+    /// Peers that topics may learn from other nodes.
+    pub(crate) learned_max: u32,
+    pub(crate) topic: wiremesh_gossip::Config,
 }
 
 impl Node {
@@ -125,6 +131,8 @@ impl Node {
             reset_key,
             protocols,
             connect_timeout,
+            learned_max,
+            topic,
         } = streams;
         let server = provider
             .server_config(&protocols)
@@ -144,6 +152,17 @@ impl Node {
             Arc::new(quinn::TokioRuntime),
         )
         .map_err(BindError::System)?;
+        let chance = tunnel.host.entropy().map_err(BindError::System)?;
+        let [a, b, c, d, e, f, g, h, ..] = chance;
+        let topics = Arc::new(Service::new(ServiceParts {
+            tunnel: Arc::clone(&tunnel),
+            endpoint: endpoint.clone(),
+            budget: Arc::clone(&budget),
+            protocols,
+            learned_max,
+            config: topic,
+            instance: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        }));
         let (sender, receiver) = mpsc::channel(ACCEPT_BACKLOG);
         match &tunnel.plane.kernel {
             Some(plane) => tokio::spawn(kernel::run(Arc::clone(&tunnel), Arc::clone(plane))),
@@ -152,6 +171,7 @@ impl Node {
         tokio::spawn(accept_all(
             endpoint.clone(),
             Arc::downgrade(&tunnel),
+            Arc::clone(&topics),
             Arc::clone(&budget),
             sender,
         ));
@@ -161,6 +181,7 @@ impl Node {
             endpoint,
             provider,
             budget,
+            topics,
             accepted: AsyncMutex::new(receiver),
             network,
             connect_timeout,
@@ -202,6 +223,7 @@ impl Node {
     ///
     /// [`AddPeerError`]; nothing has changed then. Host names are resolved when connecting.
     pub fn add_peer(&self, config: PeerConfig) -> Result<Peer, AddPeerError> {
+        self.0.topics.keep(&config.node_id);
         let mut known: Vec<SocketAddr> = Vec::new();
         let mut hosts = Vec::new();
         for endpoint in config.endpoints {
@@ -322,6 +344,10 @@ impl Node {
         &self.0.endpoint
     }
 
+    pub(crate) fn topics(&self) -> &Arc<Service> {
+        &self.0.topics
+    }
+
     pub(crate) fn budget(&self) -> &Budget {
         &self.0.budget
     }
@@ -378,6 +404,8 @@ impl Node {
         let Inner {
             tunnel, network, ..
         } = &*self.0;
+        let topics = self.0.topics.topics();
+        let topics = topics.iter().map(|topic| topic.status()).collect();
         let extra = tunnel.addresses.extra.iter().map(|(address, _)| *address);
         tunnel.peek(|state, now| NodeStatus {
             node_id: self.id(),
@@ -393,7 +421,8 @@ impl Node {
                 .into_iter()
                 .filter_map(|key| snapshot(state, now, key))
                 .collect(),
-            dropped: dropped(tunnel, &self.0.budget, state.engine.counters()),
+            dropped: dropped(&self.0, state.engine.counters()),
+            topics,
             refusals: state.refusals.list(),
             handshakes: state.engine.counters().handshakes,
             bare_sent: state.engine.counters().bare_sent,
@@ -473,6 +502,7 @@ impl Node {
     /// ports are free then. Without it the last handle does the same when it is dropped, as far as
     /// the runtime still runs.
     pub async fn close(&self) {
+        self.0.topics.close();
         self.0.endpoint.close(0u32.into(), b"closed");
         say_goodbye(&self.0.endpoint).await;
         stop(&self.0.tunnel);
@@ -487,11 +517,13 @@ fn snapshot(state: &State, now: Now, key: PeerKey) -> Option<PeerStatus> {
     Some(peer_status(core, &security, since, note))
 }
 
-fn dropped(
-    tunnel: &Tunnel,
-    budget: &Budget,
-    counters: &wiremesh_core::Counters,
-) -> Vec<(&'static str, u64)> {
+fn dropped(node: &Inner, counters: &wiremesh_core::Counters) -> Vec<(&'static str, u64)> {
+    let Inner {
+        tunnel,
+        budget,
+        topics,
+        ..
+    } = node;
     let device = tunnel.plane.device.iter().flat_map(HostDevice::dropped);
     let udp = tunnel.plane.sockets.counters();
     let spoofed = tunnel.ports.spoofed.load(Ordering::Relaxed);
@@ -506,6 +538,7 @@ fn dropped(
             ("stream-queue-full", tunnel.streams.dropped()),
         ])
         .chain(budget.refused.counts())
+        .chain(topics.counters.counts())
         .chain(UdpDrop::ALL.map(|reason| (reason.name(), udp.dropped(reason))))
         .filter(|(_, count)| *count > 0)
         .collect()

@@ -25,7 +25,7 @@ pub struct PrioritySend {
 }
 
 /// quinn's number for a class; the greater goes first.
-fn order(class: Priority) -> i32 {
+pub(crate) fn order(class: Priority) -> i32 {
     1 - class as i32
 }
 

@@ -5,6 +5,7 @@
 use crate::egress::EgressStatus;
 use crate::plane::Mode;
 use crate::security::{open_level, wall_time};
+use crate::topic::TopicStatus;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
@@ -49,6 +50,8 @@ pub struct NodeStatus {
     pub bare_received: u64,
     /// What the egress scheduler did.
     pub egress: EgressStatus,
+    /// The topics that it is in.
+    pub topics: Vec<TopicStatus>,
 }
 
 /// A snapshot of one peer.
