@@ -31,6 +31,15 @@ impl PeerKey {
         Self { index, generation }
     }
 
+    /// Makes a handle that no node gave, for an [`Egress`](crate::Egress) without a node.
+    #[must_use]
+    pub const fn detached(index: u32) -> Self {
+        Self {
+            index,
+            generation: u32::MAX,
+        }
+    }
+
     pub(crate) fn index(self) -> usize {
         self.index as usize
     }
