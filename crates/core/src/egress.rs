@@ -32,6 +32,9 @@ const QUANTUM: usize = 1_500;
 const WAIT_MAX: Duration = Duration::from_millis(25);
 /// The same where the source can be held back.
 const HELD_BACK_WAIT: Duration = Duration::from_millis(2);
+/// How late a class may be served in its minimum share and still count from when it was due: a packet
+/// of another class is on the link, a timer is late, or a turn is being answered.
+const LATE_MAX: Duration = Duration::from_millis(3);
 /// Packets of the largest usual size that may wait, however slow the pace.
 const PACKETS_MIN: usize = 10;
 const HELD_BACK_PACKETS: usize = 2;
@@ -167,10 +170,13 @@ impl<T> Egress<T> {
             (None, rate) => rate.map(Pace::new),
             (Some(_), None) => None,
         };
-        // A faster pace counts at once; a slower one from the next packet on.
         if let Some(at) = lane.parked.take() {
             self.parked.remove(&(at, peer));
-            self.enter_rings(peer);
+            lane.parked = lane.pace.as_ref().map(Pace::free_at);
+            match lane.parked {
+                Some(at) => self.parked.extend([(at, peer)]),
+                None => self.enter_rings(peer),
+            }
         }
         self.forget_if_idle(peer);
     }
@@ -180,6 +186,12 @@ impl<T> Egress<T> {
     pub fn peer_rate(&self, peer: PeerKey) -> Option<u64> {
         let lane = self.lanes.get(&peer)?;
         lane.pace.as_ref().map(Pace::rate_bits)
+    }
+
+    /// The pace that what goes to one peer has: the slower of its own and the uplink's.
+    #[must_use]
+    pub fn rate_to(&self, peer: PeerKey) -> Option<u64> {
+        self.peer_rate(peer).into_iter().chain(self.rate()).min()
     }
 
     /// The slowest pace that there is: what is cut for it fits all.
@@ -262,10 +274,9 @@ impl<T> Egress<T> {
     fn put(&mut self, now: Instant, peer: PeerKey, class: Priority, waiting: Waiting<T>) {
         let share = self.share_interval(peer, class, QUANTUM);
         let class = class.index();
-        if self.rings[class].is_empty() {
-            // It has missed nothing: its share begins now.
-            let begins = share.map_or(now, |share| now + share);
-            self.due[class] = self.due[class].max(begins);
+        if self.rings[class].is_empty() && self.due[class] + LATE_MAX < now {
+            // It had nothing to send and missed nothing: its share begins now.
+            self.due[class] = share.map_or(now, |share| now + share);
         }
         let lane = self.lanes.entry(peer).or_insert_with(Lane::new);
         let queue = &mut lane.queues[class];
@@ -300,6 +311,9 @@ impl<T> Egress<T> {
         let at = queue.items.iter().position(|item| item.flow == flow)?;
         let item = queue.items.remove(at)?;
         self.waiting -= 1;
+        if item.flow == 0 {
+            queue.bytes -= item.len;
+        }
         Some(item)
     }
 
@@ -440,7 +454,10 @@ impl<T> Egress<T> {
     /// Pays for what leaves, out of the uplink's pace, the peer's, and the class's share.
     fn charge(&mut self, now: Instant, peer: PeerKey, class: Priority, len: usize) {
         let share = self.share_interval(peer, class, len);
-        self.due[class.index()] = share.map_or(now, |share| now + share);
+        let due = &mut self.due[class.index()];
+        // What another packet on the link kept it waiting is made up for, and no more.
+        let since = now.min(*due).max(now.saturating_sub(LATE_MAX));
+        *due = share.map_or(now, |share| since + share);
         self.charge_uplink(now, len);
         let Some(lane) = self.lanes.get_mut(&peer) else {
             return;

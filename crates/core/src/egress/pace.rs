@@ -11,6 +11,7 @@ const NANOS: u64 = 1_000_000_000;
 
 pub(super) struct Pace {
     rate_bits: u64,
+    charged_at: Instant,
     free_at: Instant,
 }
 
@@ -19,15 +20,21 @@ impl Pace {
     pub(super) fn new(rate_bits: u64) -> Self {
         Self {
             rate_bits: rate_bits.max(1),
+            charged_at: Instant::ZERO,
             free_at: Instant::ZERO,
         }
     }
 
-    /// The same link at another rate.
+    /// The same link at another rate, at which also goes what it was given last.
     pub(super) fn at(self, rate_bits: u64) -> Self {
+        let debt = self.free_at.saturating_since(self.charged_at);
+        let other = Self::new(rate_bits);
+        let nanos = debt.as_nanos() * u128::from(self.rate_bits) / u128::from(other.rate_bits);
+        let debt = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         Self {
-            free_at: self.free_at,
-            ..Self::new(rate_bits)
+            charged_at: self.charged_at,
+            free_at: self.free_at.min(self.charged_at) + debt,
+            ..other
         }
     }
 
@@ -45,6 +52,7 @@ impl Pace {
 
     pub(super) fn charge(&mut self, now: Instant, len: usize) {
         let from = self.free_at.max(now.saturating_sub(CATCH_UP));
+        self.charged_at = now;
         self.free_at = from + self.time_of(len);
     }
 

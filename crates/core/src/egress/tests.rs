@@ -101,9 +101,59 @@ fn a_class_gets_its_minimum_share_and_no_more() {
         }
         now = egress.poll_timeout().expect("something waits");
     }
-    let share = |class: Priority| bytes[class.index()] * 100 / bytes.iter().sum::<i32>();
-    assert!((9..=10).contains(&share(Normal)), "{bytes:?}");
-    assert!((4..=5).contains(&share(Bulk)), "{bytes:?}");
+    let share = |class: Priority| bytes[class.index()] * 1_000 / bytes.iter().sum::<i32>();
+    assert!((99..=101).contains(&share(Normal)), "{bytes:?}");
+    assert!((49..=51).contains(&share(Bulk)), "{bytes:?}");
+}
+
+#[test]
+fn a_source_of_turns_gets_its_minimum_share_although_it_answers_late() {
+    let mut egress = paced([0, 0, 5]);
+    let (mut now, mut bulk, mut all) = (ms(0), 0, 0);
+    let turn = |class| demand(1, 1 + class as u64, class, 1_000);
+    let _ = egress.offer(now, turn(Bulk), 0);
+    while now < ms(10_000) {
+        while egress.has_room(peer(2), Urgent) {
+            let _ = egress.offer(now, demand(2, 0, Urgent, 1_000), 0);
+        }
+        let mut answers = 0;
+        while let Some(departure) = egress.poll(now) {
+            all += 1;
+            answers += i32::from(departure.class == Bulk);
+        }
+        now = egress.poll_timeout().expect("something waits");
+        bulk += answers;
+        if answers > 0 {
+            let _ = egress.offer(now, turn(Bulk), 0);
+        }
+    }
+    assert!((49..=51).contains(&(bulk * 1_000 / all)), "{bulk} of {all}");
+}
+
+#[test]
+fn what_left_at_a_slow_pace_does_not_hold_up_a_fast_one() {
+    let mut egress = paced([0; 3]);
+    egress.set_rate(Some(8_000));
+    egress.set_peer_rate(peer(1), Some(8_000));
+    assert!(egress.admit(ms(1_000), &demand(1, 0, Bulk, 1_000)));
+    let _ = egress.offer(ms(1_000), demand(1, 0, Bulk, 1_000), 1);
+    egress.set_peer_rate(peer(1), Some(8_000));
+    assert_eq!(egress.poll(ms(1_500)), None, "a second is not over");
+    egress.set_rate(Some(RATE));
+    assert_eq!(egress.poll(ms(1_500)), None, "nor the peer's own");
+    egress.set_peer_rate(peer(1), Some(RATE));
+    assert!(egress.poll_timeout() <= Some(ms(1_001)));
+    assert!(egress.poll(ms(1_500)).is_some());
+}
+
+#[test]
+fn a_packet_that_is_promoted_takes_its_bytes_along() {
+    let mut egress = paced([0; 3]);
+    let _ = egress.offer(ms(0), demand(1, 0, Bulk, 5_000), 1);
+    assert!(!egress.has_room(peer(1), Bulk));
+    egress.promote(ms(0), peer(1), 0, Urgent);
+    assert!(egress.has_room(peer(1), Bulk));
+    assert!(!egress.has_room(peer(1), Urgent));
 }
 
 #[test]
