@@ -98,6 +98,8 @@ pub struct Egress<T> {
     due: [Instant; CLASSES],
     /// Peers whose own pace holds them back.
     parked: BTreeSet<(Instant, PeerKey)>,
+    /// What is next is not urgent, but a class that has waited for its share.
+    none_in_advance: bool,
     waiting: usize,
     delays: Delays,
 }
@@ -138,6 +140,7 @@ impl<T> Egress<T> {
             rings: [VecDeque::new(), VecDeque::new(), VecDeque::new()],
             due: [Instant::ZERO; CLASSES],
             parked: BTreeSet::new(),
+            none_in_advance: false,
             waiting: 0,
             delays: Delays::default(),
         }
@@ -212,7 +215,7 @@ impl<T> Egress<T> {
         self.unpark(now);
         let class = demand.class.index();
         let before = &self.rings[..=class];
-        if before.iter().any(|ring| !ring.is_empty()) || !self.is_free(now, demand.peer) {
+        if before.iter().any(|ring| !ring.is_empty()) || !self.is_free(now, demand) {
             return false;
         }
         if (class + 1..CLASSES).any(|class| self.is_owed(class, now)) {
@@ -285,6 +288,7 @@ impl<T> Egress<T> {
         }
         queue.items.push_back(waiting);
         self.waiting += 1;
+        self.none_in_advance = false;
         self.enter_rings(peer);
     }
 
@@ -342,15 +346,18 @@ impl<T> Egress<T> {
             return None;
         }
         self.unpark(now);
-        if self
-            .uplink
-            .as_ref()
-            .is_some_and(|uplink| !uplink.is_free(now))
-        {
+        self.none_in_advance = false;
+        let uplink = self.uplink.as_ref();
+        if uplink.is_some_and(|uplink| !uplink.is_free_for(now, Priority::Urgent)) {
             return None;
         }
         loop {
             let class = self.next_class(now)?;
+            let uplink = self.uplink.as_ref();
+            if uplink.is_some_and(|uplink| !uplink.is_free_for(now, Priority::ALL[class])) {
+                self.none_in_advance = true;
+                return None;
+            }
             if let Some(departure) = self.serve(now, class) {
                 return Some(departure);
             }
@@ -363,7 +370,12 @@ impl<T> Egress<T> {
         if self.waiting == 0 {
             return None;
         }
-        let uplink = self.uplink.as_ref().map_or(Instant::ZERO, Pace::free_at);
+        let best = match self.none_in_advance || self.rings[0].is_empty() {
+            true => Priority::Normal,
+            false => Priority::Urgent,
+        };
+        let uplink = self.uplink.as_ref();
+        let uplink = uplink.map_or(Instant::ZERO, |uplink| uplink.free_at_for(best));
         let lane = match self.rings.iter().all(VecDeque::is_empty) {
             true => self.parked.first().map_or(Instant::ZERO, |(at, _)| *at),
             false => Instant::ZERO,
@@ -388,7 +400,10 @@ impl<T> Egress<T> {
                     continue;
                 };
                 let queue = &mut lane.queues[class];
-                if lane.parked.is_none() && !queue.items.is_empty() {
+                let pace = lane.pace.as_ref();
+                let is_free = lane.parked.is_none()
+                    || pace.is_none_or(|pace| pace.is_free_for(now, Priority::ALL[class]));
+                if is_free && !queue.items.is_empty() {
                     break;
                 }
                 queue.in_ring = false;
@@ -445,10 +460,11 @@ impl<T> Egress<T> {
         })
     }
 
-    fn is_free(&self, now: Instant, peer: PeerKey) -> bool {
-        let lane = self.lanes.get(&peer).and_then(|lane| lane.pace.as_ref());
+    fn is_free(&self, now: Instant, demand: &Demand) -> bool {
+        let lane = self.lanes.get(&demand.peer);
+        let lane = lane.and_then(|lane| lane.pace.as_ref());
         let mut paces = lane.into_iter().chain(&self.uplink);
-        paces.all(|pace| pace.is_free(now))
+        paces.all(|pace| pace.is_free_for(now, demand.class))
     }
 
     /// Pays for what leaves, out of the uplink's pace, the peer's, and the class's share.
@@ -490,16 +506,18 @@ impl<T> Egress<T> {
         }
     }
 
-    /// Puts a peer into the rings of the classes in which it waits, unless its pace holds it back.
+    /// Puts a peer into the rings of the classes in which it waits, unless its pace holds it back;
+    /// what is urgent may be let go in advance, and is looked at there.
     fn enter_rings(&mut self, peer: PeerKey) {
-        let Some(lane) = self
-            .lanes
-            .get_mut(&peer)
-            .filter(|lane| lane.parked.is_none())
-        else {
+        let Some(lane) = self.lanes.get_mut(&peer) else {
             return;
         };
-        for (queue, ring) in lane.queues.iter_mut().zip(&mut self.rings) {
+        let may = match lane.parked {
+            Some(_) => 1,
+            None => CLASSES,
+        };
+        let queues = lane.queues.iter_mut().take(may);
+        for (queue, ring) in queues.zip(&mut self.rings) {
             if !queue.in_ring && !queue.items.is_empty() {
                 queue.in_ring = true;
                 queue.deficit = queue.deficit.max(QUANTUM);

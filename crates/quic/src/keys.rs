@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// Length of the connection ids that we issue.
-const CID_LEN: usize = 8;
+pub(crate) const CID_LEN: usize = 8;
 /// Length of the connection id that a client invents for a server, the longest that QUIC has.
 const INITIAL_CID_LEN: usize = 20;
 /// Length of the authenticator behind an address token.

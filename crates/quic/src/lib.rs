@@ -78,6 +78,7 @@
 
 pub mod assumed;
 mod attachment;
+mod carried;
 mod client;
 mod error;
 mod keys;
@@ -91,6 +92,7 @@ mod session_tests;
 mod transport;
 
 pub use attachment::Attachment;
+pub use carried::{Carried, carried};
 pub use keys::{PACKET_TAG, ResetKey, long_enough_for_a_reset};
 pub use message::{MESSAGE_LEN_MAX, PARAMETERS_LEN_MAX};
 pub use protocols::{

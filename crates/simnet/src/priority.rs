@@ -7,8 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use wiremesh::{Connection, Node};
-use wiremesh_wire::Priority;
+use wiremesh::{Connection, EgressConfig, Node, Priority};
 
 use crate::traffic::{self, Received};
 use crate::{Delays, LinkConfig, World, run};
@@ -63,6 +62,23 @@ pub struct Case {
 pub enum Pacing {
     /// Nothing, and it finds out nothing.
     Off,
+    /// What the operator says: bits per second.
+    Configured(u64),
+    /// What it finds out.
+    Estimated,
+}
+
+impl Pacing {
+    fn config(self) -> EgressConfig {
+        EgressConfig {
+            rate_bits: match self {
+                Self::Configured(rate) => Some(rate),
+                Self::Off | Self::Estimated => None,
+            },
+            estimate: self == Self::Estimated,
+            ..EgressConfig::default()
+        }
+    }
 }
 
 impl Default for Case {
@@ -154,6 +170,7 @@ pub fn measure(case: Case) -> Figures {
 async fn in_world(world: &World, case: Case) -> Figures {
     let uplink = world.network.link(MODEM);
     let builder = world.builder(&world.host(uplink));
+    let builder = builder.egress(case.pacing.config());
     let sender = builder.bind().await.expect("the port is free");
     let received = Received::default();
     let mut urgent_on = None;

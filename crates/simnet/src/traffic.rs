@@ -6,15 +6,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::sleep;
-use wiremesh::Connection;
+use wiremesh::{Connection, Priority, PrioritySend};
 use wiremesh_udp::memory::Network;
-use wiremesh_wire::Priority;
 
 use crate::Delays;
 
 /// A large object.
 pub const OBJECT_BYTES: usize = 1_000_000;
+/// A byte of a large object, beside the class. A message begins with a zero.
+const OBJECT: u8 = 0x80;
 /// An urgent object or datagram.
 pub const URGENT_BYTES: usize = 1_024;
 
@@ -52,15 +52,14 @@ impl Received {
     }
 
     fn part(&self, part: &[u8]) {
-        let priority = part.first().and_then(|byte| Priority::from_byte(*byte));
-        let class = priority.unwrap_or_default().index();
+        let class = part.first().map_or(0, |byte| usize::from(byte & !OBJECT));
         self.with(|totals| totals.bytes[class] += part.len() as u64);
     }
 }
 
 /// A message that carries the time of its sending.
 pub fn stamped(network: &Network, len: usize) -> Vec<u8> {
-    let mut message = vec![0x55; len.max(8)];
+    let mut message = vec![0; len.max(8)];
     let nanos = u64::try_from(network.elapsed().as_nanos()).unwrap_or(u64::MAX);
     message[..8].copy_from_slice(&nanos.to_be_bytes());
     message
@@ -68,10 +67,9 @@ pub fn stamped(network: &Network, len: usize) -> Vec<u8> {
 
 /// Sends one large object after the other, each on a stream of its own, until the connection ends.
 pub async fn objects(connection: Connection, priority: Priority) {
-    let object = vec![priority as u8; OBJECT_BYTES];
-    let mut before: Option<wiremesh::quinn::SendStream> = None;
-    while let Ok(mut stream) = connection.open_uni().await {
-        let _ = stream.set_priority(1 - priority as i32);
+    let object = vec![OBJECT | priority as u8; OBJECT_BYTES];
+    let mut before: Option<PrioritySend> = None;
+    while let Ok(mut stream) = connection.open_uni_with(priority).await {
         if stream.write_all(&object).await.is_err() || stream.finish().is_err() {
             return;
         }
@@ -85,11 +83,10 @@ pub async fn objects(connection: Connection, priority: Priority) {
 /// Sends so many urgent objects, every 50 to 60 ms, each on a stream of its own.
 pub async fn urgent(network: Network, connection: Connection, count: u32) {
     for number in 0..count {
-        sleep(pause(number)).await;
-        let Ok(mut stream) = connection.open_uni().await else {
+        network.sleep(pause(number)).await;
+        let Ok(mut stream) = connection.open_uni_with(Priority::Urgent).await else {
             return;
         };
-        let _ = stream.set_priority(1);
         let message = stamped(&network, URGENT_BYTES);
         if stream.write_all(&message).await.is_err() || stream.finish().is_err() {
             return;
@@ -100,9 +97,10 @@ pub async fn urgent(network: Network, connection: Connection, count: u32) {
 /// Sends so many urgent datagrams, every 50 to 60 ms.
 pub async fn urgent_datagrams(network: Network, connection: Connection, count: u32) {
     for number in 0..count {
-        sleep(pause(number)).await;
+        network.sleep(pause(number)).await;
         let message = stamped(&network, URGENT_BYTES);
-        if connection.send_datagram(message.into()).is_err() {
+        let sent = connection.send_datagram_with(Priority::Urgent, message.into());
+        if sent.is_err() {
             return;
         }
     }
@@ -113,21 +111,20 @@ pub fn pause(number: u32) -> Duration {
     Duration::from_micros(50_000 + u64::from(number.wrapping_mul(2_654_435_761) % 10_000))
 }
 
-/// Takes everything that comes on streams: what is as short as a message is one.
+/// Takes everything that comes on streams.
 pub async fn receive(network: Network, connection: Connection, received: Received) {
     while let Ok(mut stream) = connection.accept_uni().await {
         let (network, received) = (network.clone(), received.clone());
         tokio::spawn(async move {
-            let mut all = Vec::new();
+            let mut message = Vec::new();
             while let Ok(Some(chunk)) = stream.read_chunk(usize::MAX, true).await {
-                if all.len() + chunk.bytes.len() <= URGENT_BYTES {
-                    all.extend_from_slice(&chunk.bytes);
-                } else {
-                    received.part(&chunk.bytes);
+                match chunk.bytes.first() {
+                    Some(first) if first & OBJECT != 0 => received.part(&chunk.bytes),
+                    _ => message.extend_from_slice(&chunk.bytes),
                 }
             }
-            if all.len() == URGENT_BYTES {
-                received.message(&network, &all);
+            if message.len() == URGENT_BYTES {
+                received.message(&network, &message);
             }
         });
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wiremesh_simnet::priority::{Carrier, Case, Figures, measure};
+use wiremesh_simnet::priority::{Carrier, Case, Figures, Pacing, measure};
 
 fn shown(case: Case) -> Figures {
     let figures = measure(case);
@@ -34,4 +34,32 @@ fn without_pacing_urgent_objects_wait_in_the_modem() {
         full.urgent.p99() > base + Duration::from_millis(30),
         "{full}"
     );
+}
+
+/// With the pace of the modem, a little below its rate.
+fn paced(case: Case) -> Figures {
+    shown(Case {
+        pacing: Pacing::Configured(9_500_000),
+        ..case
+    })
+}
+
+#[test]
+fn paced_urgent_messages_hardly_wait_and_bulk_goes_on() {
+    for carrier in [Carrier::Stream, Carrier::Datagram] {
+        let base = base(carrier);
+        for (peers, apart) in [(1, false), (1, true), (4, false), (4, true)] {
+            let figures = paced(Case {
+                name: "paced",
+                carrier,
+                peers,
+                apart,
+                ..Case::default()
+            });
+            let waited = figures.urgent.p99() - base;
+            assert!(waited < Duration::from_micros(3_300), "{figures}");
+            assert_eq!(figures.modem_dropped, 0, "{figures}");
+            assert!(figures.bulk_rate > 8_500_000, "{figures}");
+        }
+    }
 }

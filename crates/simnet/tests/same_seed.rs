@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use wiremesh::Priority;
 use wiremesh_simnet::traffic::{self, Received};
 use wiremesh_simnet::{Delays, LinkConfig, run};
-use wiremesh_wire::Priority;
 
 /// Two nodes with all kinds of traffic on a lossy link, for three seconds.
 fn traced(seed: u64) -> (u64, Delays, u64) {

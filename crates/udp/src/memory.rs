@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use quinn_udp::{EcnCodepoint, RecvMeta};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::errors::too_large;
@@ -96,9 +96,9 @@ struct HostState {
 }
 
 #[derive(Debug)]
-struct UnderWay {
-    datagram: Datagram,
-    then: Option<LinkId>,
+enum UnderWay {
+    Datagram(Datagram, Option<LinkId>),
+    Alarm(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
@@ -195,6 +195,16 @@ impl Network {
     pub fn route(&self, from: &Host, to: &Host, link: LinkId) {
         let mut state = self.0.state();
         state.routes.insert((from.index, to.index), link);
+    }
+
+    /// Waits for so long, to the nanosecond: tokio's own timers wait for whole milliseconds.
+    pub async fn sleep(&self, time: Duration) {
+        let (alarm, sleeper) = oneshot::channel();
+        let at = self.elapsed() + time;
+        self.0.state().put(at, UnderWay::Alarm(alarm));
+        self.0.earlier.notify_one();
+        // The carrier keeps the other end until then.
+        let _ = sleeper.await;
     }
 
     /// A hash over every datagram that was ever sent, with the time and the addresses: equal runs
@@ -357,7 +367,7 @@ impl Port {
                 contents: contents.to_vec(),
             };
             state.note(now, &datagram);
-            state.enter(now, uplink, UnderWay { datagram, then });
+            state.enter(now, uplink, datagram, then);
         }
         drop(state);
         shared.earlier.notify_one();
@@ -427,14 +437,17 @@ impl State {
     }
 
     /// Gives a datagram to a link, which loses it or says when it comes out.
-    fn enter(&mut self, now: Duration, link: LinkId, under_way: UnderWay) {
-        let datagram = &under_way.datagram;
+    fn enter(&mut self, now: Duration, link: LinkId, datagram: Datagram, then: Option<LinkId>) {
         let len = datagram.contents.len();
         let passage = self.links[link.0].enter(now, datagram.destination, len, &mut self.random);
         if let Passage::Arrives(at) = passage {
-            self.sequence += 1;
-            self.under_way.insert((at, self.sequence), under_way);
+            self.put(at, UnderWay::Datagram(datagram, then));
         }
+    }
+
+    fn put(&mut self, at: Duration, under_way: UnderWay) {
+        self.sequence += 1;
+        self.under_way.insert((at, self.sequence), under_way);
     }
 
     /// Carries on what is due.
@@ -443,13 +456,11 @@ impl State {
             if entry.key().0 > now {
                 break;
             }
-            let UnderWay { datagram, then } = entry.remove();
-            match then {
-                Some(link) => {
-                    let then = None;
-                    self.enter(now, link, UnderWay { datagram, then });
-                }
-                None => self.deliver(datagram),
+            match entry.remove() {
+                UnderWay::Datagram(datagram, Some(link)) => self.enter(now, link, datagram, None),
+                UnderWay::Datagram(datagram, None) => self.deliver(datagram),
+                // Who waited for it may have gone.
+                UnderWay::Alarm(sleeper) => drop(sleeper.send(())),
             }
         }
     }

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use wiremesh_core::{
     ClassDelays, Demand, Egress, EgressConfig, InvalidEgress, Ledger, PeerKey, sealed_stream_len,
 };
+use wiremesh_quic::{Carried, carried};
 use wiremesh_wire::{Instant, Now, Priority, ip};
 
 /// Segments that quinn puts in one transmit; its own limit is 10.
@@ -71,24 +72,43 @@ struct Flow {
 #[derive(Clone, Copy)]
 pub(crate) enum Sender<'a> {
     /// A QUIC connection.
-    Connection(FlowTransmit),
+    Connection(FlowTransmit<'a>),
     /// A socket; it is woken when there may be room again.
     Socket(Priority, Option<&'a Waker>),
 }
 
 /// A transmit of a connection.
 #[derive(Clone, Copy)]
-pub(crate) struct FlowTransmit {
+pub(crate) struct FlowTransmit<'a> {
     /// Whose it is; 0 for an answer of the endpoint itself.
     pub(crate) flow: u64,
-    pub(crate) packets: usize,
-    pub(crate) len: usize,
+    pub(crate) contents: &'a [u8],
+    /// The length of each packet but the last.
+    pub(crate) size: usize,
+}
+
+impl FlowTransmit<'_> {
+    fn packets(&self) -> usize {
+        self.contents.len().div_ceil(self.size)
+    }
+}
+
+/// What a connection was given to send.
+#[derive(Clone, Copy)]
+pub(crate) enum Written {
+    /// Bytes of a stream, which end at this offset.
+    Stream {
+        id: u64,
+        end: u64,
+        bytes: usize,
+    },
+    Datagram(usize),
 }
 
 impl Sender<'_> {
     /// Whether more is about to follow.
     pub(crate) fn has_more(&self) -> bool {
-        matches!(self, Self::Connection(transmit) if transmit.packets >= TRANSMIT_SEGMENTS)
+        matches!(self, Self::Connection(transmit) if transmit.packets() >= TRANSMIT_SEGMENTS)
     }
 }
 
@@ -132,7 +152,14 @@ impl Pacer {
     }
 
     /// Whether a flow may send a transmit now. If not, it waits for its turn from now on.
-    fn may_send(&mut self, now: Now, peer: PeerKey, id: u64, len: usize, wire_len: usize) -> bool {
+    fn may_send(
+        &mut self,
+        now: Now,
+        peer: PeerKey,
+        transmit: FlowTransmit<'_>,
+        wire_len: usize,
+    ) -> bool {
+        let id = transmit.flow;
         let Some(flow) = self.flows.get_mut(&id) else {
             return true;
         };
@@ -142,13 +169,13 @@ impl Pacer {
         let demand = Demand {
             peer,
             flow: id,
-            class: flow.ledger.class(len),
+            class: class_of_transmit(&flow.ledger, transmit),
             len: wire_len,
             expiry: None,
         };
         if flow.granted || self.egress.admit(now.instant, &demand) {
             flow.granted = false;
-            flow.ledger.sent(len);
+            note_sent(&mut flow.ledger, transmit);
             flow.sent_at = now.instant;
             flow.room.notify_waiters();
             return true;
@@ -189,14 +216,20 @@ impl Pacer {
     }
 
     /// Takes note of what a connection was given to send.
-    fn wrote(&mut self, now: Now, id: u64, class: Priority, bytes: usize) {
+    /// `true` if it waits for its turn.
+    fn wrote(&mut self, now: Now, id: u64, class: Priority, written: Written) -> bool {
         let Some(flow) = self.flows.get_mut(&id) else {
-            return;
+            return false;
         };
-        flow.ledger.wrote(class, bytes);
-        if let Some(peer) = flow.waits_for {
-            self.egress.promote(now.instant, peer, id, class);
+        match written {
+            Written::Stream { id, end, bytes } => flow.ledger.wrote(id, class, end, bytes),
+            Written::Datagram(bytes) => flow.ledger.wrote_datagram(class, bytes),
         }
+        let Some(peer) = flow.waits_for else {
+            return false;
+        };
+        self.egress.promote(now.instant, peer, id, class);
+        true
     }
 
     /// Forgets a peer: who waits for it finds no route.
@@ -227,6 +260,44 @@ pub(crate) fn flow_of<T>(f: impl FnOnce() -> T) -> (T, u64) {
 /// The flow whose poller has just said yes on this thread.
 pub(crate) fn asking_flow() -> u64 {
     ASKED.take()
+}
+
+/// The class in which a transmit goes: that of what it carries, or a better one that is behind it in
+/// its connection. One that only acknowledges is urgent.
+fn class_of_transmit(ledger: &Ledger, transmit: FlowTransmit<'_>) -> Priority {
+    let mut class: Option<Priority> = None;
+    let mut note = |other: Priority| class = Some(class.map_or(other, |class| class.min(other)));
+    for packet in transmit.contents.chunks(transmit.size) {
+        carried(packet, |carried| match carried {
+            Carried::Stream { id, .. } => note(ledger.class_of(id).unwrap_or_default()),
+            Carried::Datagram(_) => note(ledger.best().unwrap_or_default()),
+            Carried::Reset(_) => {}
+        });
+    }
+    match (class, ledger.best()) {
+        (None, _) => Priority::Urgent,
+        (Some(class), behind) => class.min(behind.unwrap_or(class)),
+    }
+}
+
+fn note_sent(ledger: &mut Ledger, transmit: FlowTransmit<'_>) {
+    for packet in transmit.contents.chunks(transmit.size) {
+        let (mut streams, mut datagrams) = (false, false);
+        carried(packet, |carried| match carried {
+            Carried::Stream { id, end } => {
+                ledger.sent(id, end);
+                streams = true;
+            }
+            Carried::Datagram(len) => {
+                ledger.sent_datagram(len);
+                datagrams = true;
+            }
+            Carried::Reset(id) => ledger.ended(id),
+        });
+        if streams && !datagrams {
+            ledger.no_datagrams();
+        }
+    }
 }
 
 /// How many segments make up a millisecond.
@@ -285,11 +356,12 @@ impl Tunnel {
         state: &mut State,
         now: Now,
         peer: PeerKey,
-        transmit: FlowTransmit,
+        transmit: FlowTransmit<'_>,
     ) -> bool {
-        let FlowTransmit { flow, packets, len } = transmit;
-        let each = self.wire_len(state, peer, len.div_ceil(packets.max(1)));
-        state.pacer.may_send(now, peer, flow, len, each * packets)
+        let packets = transmit.packets();
+        let each = transmit.contents.len().div_ceil(packets.max(1));
+        let wire_len = self.wire_len(state, peer, each) * packets;
+        state.pacer.may_send(now, peer, transmit, wire_len)
     }
 
     /// What a stream packet comes to on the wire.
@@ -404,14 +476,15 @@ impl Tunnel {
     }
 
     /// Notes what the application gave to a connection, if anything has to be known of it.
-    pub(crate) fn wrote(&self, flow: u64, peer: PeerKey, class: Priority, bytes: usize) {
-        self.touch(|state, now| {
-            if state.pacer.is_paced(peer) {
-                state.pacer.wrote(now, flow, class, bytes);
-            }
+    pub(crate) fn wrote(&self, flow: u64, peer: PeerKey, class: Priority, written: Written) {
+        let waits = self.touch(|state, now| {
+            state.pacer.is_paced(peer) && state.pacer.wrote(now, flow, class, written)
         });
+        if waits {
+            // Its turn may come at once now.
+            self.with(|_, _| ());
+        }
     }
-
     /// `None` if a connection may be given more of a class; else what to wait for.
     pub(crate) fn wait_to_write(
         &self,

@@ -4,7 +4,10 @@
 //! classes may wait unsent, so that there is room for what is more urgent. docs/priority.md.
 
 use crate::connection::Connection;
-use quinn::{ClosedStream, ConnectionError, RecvStream, SendDatagramError, SendStream, WriteError};
+use crate::egress::Written;
+use quinn::{
+    ClosedStream, ConnectionError, RecvStream, SendDatagramError, SendStream, VarInt, WriteError,
+};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -22,6 +25,8 @@ pub struct PrioritySend {
     class: Priority,
     connection: Connection,
     peer: Option<PeerKey>,
+    /// Bytes that were written to it by this type.
+    written: u64,
 }
 
 /// quinn's number for a class; the greater goes first.
@@ -88,7 +93,13 @@ impl PrioritySend {
             .and_then(|peer| tunnel.wait_to_write(flow, peer, self.class))
     }
 
-    fn note(&self, written: usize) {
+    fn note(&mut self, bytes: usize) {
+        self.written += bytes as u64;
+        let written = Written::Stream {
+            id: VarInt::from(self.stream.id()).into_inner(),
+            end: self.written,
+            bytes,
+        };
         self.connection.wrote(self.peer, self.class, written);
     }
 }
@@ -148,6 +159,7 @@ impl Connection {
             class,
             peer: self.peer_key(),
             connection: self.clone(),
+            written: 0,
         })
     }
 
@@ -164,14 +176,14 @@ impl Connection {
     ) -> Result<(), SendDatagramError> {
         let len = data.len();
         self.send_datagram(data)?;
-        self.wrote(self.peer_key(), class, len);
+        self.wrote(self.peer_key(), class, Written::Datagram(len));
         Ok(())
     }
 
-    fn wrote(&self, peer: Option<PeerKey>, class: Priority, bytes: usize) {
+    fn wrote(&self, peer: Option<PeerKey>, class: Priority, written: Written) {
         if let Some(peer) = peer {
             let flow = self.linked().flow;
-            self.node().tunnel().wrote(flow, peer, class, bytes);
+            self.node().tunnel().wrote(flow, peer, class, written);
         }
     }
 

@@ -64,8 +64,8 @@ impl AsyncUdpSocket for TunnelSocket {
         let segments = transmit.contents.chunks(size);
         let sender = Sender::Connection(FlowTransmit {
             flow: asking_flow(),
-            packets: segments.len(),
-            len: transmit.contents.len(),
+            contents: transmit.contents,
+            size,
         });
         let ecn = transmit.ecn.map_or(0, |ecn| ecn as u8);
         let sent =

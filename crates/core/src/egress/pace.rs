@@ -3,10 +3,13 @@
 //! Owns one instant. A link that is asked too late catches up with at most a millisecond's worth.
 
 use core::time::Duration;
-use wiremesh_wire::Instant;
+use wiremesh_wire::{Instant, Priority};
 
 /// What a late wake-up may make up for: the granularity of timers.
 const CATCH_UP: Duration = Duration::from_millis(1);
+/// What may leave before it is paid for, if it is urgent: a packet that was made before it, which has
+/// to go first; itself; and what is left to pay of the packet that went before.
+const ADVANCE: usize = 3 * 1_500;
 const NANOS: u64 = 1_000_000_000;
 
 pub(super) struct Pace {
@@ -48,6 +51,18 @@ impl Pace {
 
     pub(super) fn is_free(&self, now: Instant) -> bool {
         self.free_at <= now
+    }
+
+    /// Whether something urgent may leave: it takes in advance what little is still to be paid for.
+    pub(super) fn is_free_for(&self, now: Instant, class: Priority) -> bool {
+        self.free_at_for(class) <= now
+    }
+
+    pub(super) fn free_at_for(&self, class: Priority) -> Instant {
+        match class {
+            Priority::Urgent => self.free_at.saturating_sub(self.time_of(ADVANCE)),
+            Priority::Normal | Priority::Bulk => self.free_at,
+        }
     }
 
     pub(super) fn charge(&mut self, now: Instant, len: usize) {
