@@ -95,7 +95,7 @@ impl FlowTransmit<'_> {
 
 /// What a connection was given to send.
 #[derive(Clone, Copy)]
-pub(crate) enum Written {
+pub(crate) enum Given {
     /// Bytes of a stream, which end at this offset.
     Stream {
         id: u64,
@@ -217,13 +217,13 @@ impl Pacer {
 
     /// Takes note of what a connection was given to send.
     /// `true` if it waits for its turn.
-    fn wrote(&mut self, now: Now, id: u64, class: Priority, written: Written) -> bool {
+    fn wrote(&mut self, now: Now, id: u64, class: Priority, given: Given) -> bool {
         let Some(flow) = self.flows.get_mut(&id) else {
             return false;
         };
-        match written {
-            Written::Stream { id, end, bytes } => flow.ledger.wrote(id, class, end, bytes),
-            Written::Datagram(bytes) => flow.ledger.wrote_datagram(class, bytes),
+        match given {
+            Given::Stream { id, end, bytes } => flow.ledger.wrote(id, class, end, bytes),
+            Given::Datagram(bytes) => flow.ledger.wrote_datagram(class, bytes),
         }
         let Some(peer) = flow.waits_for else {
             return false;
@@ -476,15 +476,16 @@ impl Tunnel {
     }
 
     /// Notes what the application gave to a connection, if anything has to be known of it.
-    pub(crate) fn wrote(&self, flow: u64, peer: PeerKey, class: Priority, written: Written) {
+    pub(crate) fn wrote(&self, flow: u64, peer: PeerKey, class: Priority, given: Given) {
         let waits = self.touch(|state, now| {
-            state.pacer.is_paced(peer) && state.pacer.wrote(now, flow, class, written)
+            state.pacer.is_paced(peer) && state.pacer.wrote(now, flow, class, given)
         });
         if waits {
             // Its turn may come at once now.
             self.with(|_, _| ());
         }
     }
+
     /// `None` if a connection may be given more of a class; else what to wait for.
     pub(crate) fn wait_to_write(
         &self,

@@ -4,7 +4,7 @@
 //! classes may wait unsent, so that there is room for what is more urgent. docs/priority.md.
 
 use crate::connection::Connection;
-use crate::egress::Written;
+use crate::egress::Given;
 use quinn::{
     ClosedStream, ConnectionError, RecvStream, SendDatagramError, SendStream, VarInt, WriteError,
 };
@@ -95,12 +95,12 @@ impl PrioritySend {
 
     fn note(&mut self, bytes: usize) {
         self.written += bytes as u64;
-        let written = Written::Stream {
+        let given = Given::Stream {
             id: VarInt::from(self.stream.id()).into_inner(),
             end: self.written,
             bytes,
         };
-        self.connection.wrote(self.peer, self.class, written);
+        self.connection.wrote(self.peer, self.class, given);
     }
 }
 
@@ -176,14 +176,14 @@ impl Connection {
     ) -> Result<(), SendDatagramError> {
         let len = data.len();
         self.send_datagram(data)?;
-        self.wrote(self.peer_key(), class, Written::Datagram(len));
+        self.wrote(self.peer_key(), class, Given::Datagram(len));
         Ok(())
     }
 
-    fn wrote(&self, peer: Option<PeerKey>, class: Priority, written: Written) {
+    fn wrote(&self, peer: Option<PeerKey>, class: Priority, given: Given) {
         if let Some(peer) = peer {
             let flow = self.linked().flow;
-            self.node().tunnel().wrote(flow, peer, class, written);
+            self.node().tunnel().wrote(flow, peer, class, given);
         }
     }
 

@@ -6,6 +6,7 @@
 
 use super::link::Link;
 use super::running::Running;
+use crate::egress::Given;
 use crate::priority::order;
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt, WriteError};
 use std::future::Future;
@@ -177,6 +178,8 @@ pub(super) struct Writer {
     /// For room in the egress scheduler.
     waiting: Option<Pin<Box<OwnedNotified>>>,
     stream: Option<SendStream>,
+    /// Bytes that were written to the stream.
+    written: u64,
     /// What is being written: the header, or one message.
     bytes: Vec<u8>,
     at: usize,
@@ -200,6 +203,7 @@ impl Writer {
             opening: None,
             waiting: None,
             stream: None,
+            written: 0,
             bytes: header.emit().to_vec(),
             at: 0,
             ready: true,
@@ -244,12 +248,19 @@ impl Writer {
             let Some(stream) = &mut self.stream else {
                 continue;
             };
+            let id = stream.id();
             match Pin::new(stream).poll_write(cx, &self.bytes[self.at..]) {
                 Poll::Ready(Ok(len)) => {
                     self.at += len;
+                    self.written += len as u64;
+                    let given = Given::Stream {
+                        id: VarInt::from(id).into_inner(),
+                        end: self.written,
+                        bytes: len,
+                    };
                     let (flow, key) = link.flow;
                     let tunnel = &self.topic.service.tunnel;
-                    tunnel.wrote(flow, key, self.class, len);
+                    tunnel.wrote(flow, key, self.class, given);
                 }
                 Poll::Ready(Err(WriteError::Stopped(reason))) => {
                     return Poll::Ready(Written::Refused(reason));
