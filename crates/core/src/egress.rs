@@ -24,7 +24,7 @@ use crate::peer::PeerKey;
 pub use config::{EgressConfig, InvalidEgress, RATE_MAX, RATE_MIN};
 pub use delays::{ClassDelays, Delays};
 pub use ledger::Ledger;
-use pace::Pace;
+use pace::{ADVANCE, Pace};
 
 /// Bytes that a peer may send in its turn of a round.
 const QUANTUM: usize = 1_500;
@@ -33,7 +33,8 @@ const WAIT_MAX: Duration = Duration::from_millis(25);
 /// The same where the source can be held back.
 const HELD_BACK_WAIT: Duration = Duration::from_millis(2);
 /// How late a class may be served in its minimum share and still count from when it was due: a packet
-/// of another class is on the link, a timer is late, or a turn is being answered.
+/// of another class is on the link, a timer is late, or a turn is being answered. What urgent packets
+/// took in advance comes on top.
 const LATE_MAX: Duration = Duration::from_millis(3);
 /// Packets of the largest usual size that may wait, however slow the pace.
 const PACKETS_MIN: usize = 10;
@@ -277,7 +278,7 @@ impl<T> Egress<T> {
     fn put(&mut self, now: Instant, peer: PeerKey, class: Priority, waiting: Waiting<T>) {
         let share = self.share_interval(peer, class, QUANTUM);
         let class = class.index();
-        if self.rings[class].is_empty() && self.due[class] + LATE_MAX < now {
+        if self.rings[class].is_empty() && self.due[class] + self.late_max(peer) < now {
             // It had nothing to send and missed nothing: its share begins now.
             self.due[class] = share.map_or(now, |share| now + share);
         }
@@ -470,9 +471,10 @@ impl<T> Egress<T> {
     /// Pays for what leaves, out of the uplink's pace, the peer's, and the class's share.
     fn charge(&mut self, now: Instant, peer: PeerKey, class: Priority, len: usize) {
         let share = self.share_interval(peer, class, len);
+        let late_max = self.late_max(peer);
         let due = &mut self.due[class.index()];
         // What another packet on the link kept it waiting is made up for, and no more.
-        let since = now.min(*due).max(now.saturating_sub(LATE_MAX));
+        let since = now.min(*due).max(now.saturating_sub(late_max));
         *due = share.map_or(now, |share| since + share);
         self.charge_uplink(now, len);
         let Some(lane) = self.lanes.get_mut(&peer) else {
@@ -488,10 +490,20 @@ impl<T> Egress<T> {
         }
     }
 
+    /// The pace of which a class has its share.
+    fn shared_pace(&self, peer: PeerKey) -> Option<&Pace> {
+        let lane = self.lanes.get(&peer).and_then(|lane| lane.pace.as_ref());
+        self.uplink.as_ref().or(lane)
+    }
+
+    fn late_max(&self, peer: PeerKey) -> Duration {
+        let advance = self.shared_pace(peer).map(|pace| pace.time_of(ADVANCE));
+        LATE_MAX + advance.unwrap_or_default()
+    }
+
     /// How long `len` bytes take in the class's minimum share alone.
     fn share_interval(&self, peer: PeerKey, class: Priority, len: usize) -> Option<Duration> {
-        let lane = self.lanes.get(&peer).and_then(|lane| lane.pace.as_ref());
-        let pace = self.uplink.as_ref().or(lane)?;
+        let pace = self.shared_pace(peer)?;
         let share = u64::from(self.shares[class.index()]);
         (share > 0).then(|| pace.time_of(len) * 100 / u32::try_from(share).unwrap_or(100))
     }

@@ -91,7 +91,7 @@ impl Default for Case {
             apart: false,
             is_loaded: true,
             is_flooded: false,
-            messages: 400,
+            messages: 200,
         }
     }
 }

@@ -9,7 +9,7 @@ use wiremesh_wire::{Instant, Priority};
 const CATCH_UP: Duration = Duration::from_millis(1);
 /// What may leave before it is paid for, if it is urgent: a packet that was made before it, which has
 /// to go first; itself; and what is left to pay of the packet that went before.
-const ADVANCE: usize = 3 * 1_500;
+pub(super) const ADVANCE: usize = 3 * 1_500;
 const NANOS: u64 = 1_000_000_000;
 
 pub(super) struct Pace {

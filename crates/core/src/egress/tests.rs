@@ -121,7 +121,9 @@ fn a_source_of_turns_gets_its_minimum_share_although_it_answers_late() {
             all += 1;
             answers += i32::from(departure.class == Bulk);
         }
-        now = egress.poll_timeout().expect("something waits");
+        // What is urgent may all have left in advance.
+        let soon = now + Duration::from_micros(100);
+        now = egress.poll_timeout().unwrap_or(soon).max(soon);
         bulk += answers;
         if answers > 0 {
             let _ = egress.offer(now, turn(Bulk), 0);
