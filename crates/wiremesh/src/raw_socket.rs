@@ -250,19 +250,19 @@ impl RawSocket {
     /// Waits until the node's UDP socket takes more; with a pace, until there is room for what had
     /// none.
     pub async fn writable(&self) {
-        poll_fn(|cx| {
-            let ready = self.tunnel.touch(|state, _| {
-                let waker = Some(cx.waker());
-                let room = lock(&self.held_back)
-                    .is_none_or(|(peer, class)| self.tunnel.has_room(state, peer, class, waker));
-                room && state.poll_writable(cx.waker())
-            });
-            match ready {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
+        poll_fn(|cx| self.poll_writable(cx)).await;
+    }
+
+    /// The polling form of [`RawSocket::writable`].
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.tunnel.state();
+        let waker = Some(cx.waker());
+        let room = lock(&self.held_back)
+            .is_none_or(|(peer, class)| self.tunnel.has_room(&mut state, peer, class, waker));
+        match room && state.poll_writable(cx.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
     /// `None`: the peer has a pace, and the packet's class (its DSCP) no room.

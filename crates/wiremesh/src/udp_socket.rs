@@ -119,7 +119,7 @@ impl UdpSocket {
         payload: &[u8],
         to: SocketAddr,
     ) -> Result<(), UdpSendError> {
-        poll_fn(|cx| self.poll_send(cx, class, payload, to)).await
+        poll_fn(|cx| self.poll_send_to_with(cx, class, payload, to)).await
     }
 
     /// The polling form of [`UdpSocket::send_to`].
@@ -129,10 +129,11 @@ impl UdpSocket {
         payload: &[u8],
         to: SocketAddr,
     ) -> Poll<Result<(), UdpSendError>> {
-        self.poll_send(cx, Priority::Normal, payload, to)
+        self.poll_send_to_with(cx, Priority::Normal, payload, to)
     }
 
-    fn poll_send(
+    /// The polling form of [`UdpSocket::send_to_with`].
+    pub fn poll_send_to_with(
         &self,
         cx: &mut Context<'_>,
         class: Priority,
