@@ -137,29 +137,40 @@ pub const TABLE_HEAD: &str = "\
 
 /// All situations, in the order of the table.
 pub fn situations() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for (carrier, name) in [
-        (Carrier::Stream, "object, nothing else is sent"),
-        (Carrier::Datagram, "datagram, nothing else is sent"),
-    ] {
-        cases.push(Case {
-            name,
-            carrier,
-            is_loaded: false,
-            ..Case::default()
-        });
-    }
-    for (carrier, name) in [
-        (Carrier::Stream, "object, not paced"),
-        (Carrier::Datagram, "datagram, not paced"),
-    ] {
-        cases.push(Case {
-            name,
-            carrier,
-            ..Case::default()
-        });
-    }
-    cases
+    let paced = Pacing::Configured(MODEM_RATE / 100 * 95);
+    let case = |name, pacing, carrier, peers, apart| Case {
+        name,
+        pacing,
+        carrier,
+        peers,
+        apart,
+        ..Case::default()
+    };
+    use Carrier::{Datagram, Stream};
+    let idle = |name, carrier| Case {
+        is_loaded: false,
+        ..case(name, Pacing::Off, carrier, 1, false)
+    };
+    let flooded = |name, apart| Case {
+        is_flooded: true,
+        ..case(name, paced, Stream, 1, apart)
+    };
+    vec![
+        idle("object, nothing else is sent", Stream),
+        idle("datagram, nothing else is sent", Datagram),
+        case("object, no pace", Pacing::Off, Stream, 1, false),
+        case("datagram, no pace", Pacing::Off, Datagram, 1, false),
+        case("object", paced, Stream, 1, false),
+        case("object, connections apart", paced, Stream, 1, true),
+        case("object, bulk to 4 peers", paced, Stream, 4, false),
+        case("object, 4 peers, apart", paced, Stream, 4, true),
+        case("datagram", paced, Datagram, 1, false),
+        case("datagram, connections apart", paced, Datagram, 1, true),
+        case("datagram, bulk to 4 peers", paced, Datagram, 4, false),
+        case("datagram, 4 peers, apart", paced, Datagram, 4, true),
+        flooded("urgent objects without end", false),
+        flooded("urgent without end, connections apart", true),
+    ]
 }
 
 /// Measures one situation; the same one gives the same figures.

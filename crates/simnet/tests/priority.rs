@@ -63,3 +63,16 @@ fn paced_urgent_messages_hardly_wait_and_bulk_goes_on() {
         }
     }
 }
+
+#[test]
+fn urgent_objects_without_end_leave_bulk_of_another_connection_its_minimum_share() {
+    let figures = paced(Case {
+        name: "urgent without end, connections apart",
+        apart: true,
+        is_flooded: true,
+        ..Case::default()
+    });
+    // 5 % of the pace, less headers.
+    assert!(figures.bulk_rate > 440_000, "{figures}");
+    assert!(figures.modem_wait < Duration::from_millis(6), "{figures}");
+}
