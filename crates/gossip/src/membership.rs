@@ -15,12 +15,17 @@ use crate::config::{ANSWER_TIME, CONNECT_TIME, GUEST_TIME, LOST_MAX, REFUSED_TIM
 use crate::message::{CONTACTS_MAX, Contact, HOPS_MAX, Message, Wish};
 use crate::peer::{Lane, Link, Role};
 use crate::random::Random;
+use crate::score::Misdeed;
 use crate::topic::Topic;
 
 /// Ways back of shuffles that are remembered.
 const ROUTES_MAX: usize = 64;
+/// A neighbour that asks to be one again so soon has not started anew.
+const AGAIN: Duration = Duration::from_secs(3);
 /// Contacts to join by that are remembered.
 const BOOTSTRAP_MAX: usize = 16;
+/// Links made because of walks, at once; one a second after that.
+const WALKS_MAX: u32 = 8;
 const REJOIN_MIN: Duration = Duration::from_secs(1);
 const REJOIN_MAX: Duration = Duration::from_secs(30);
 /// The first time between shuffles; it grows to that of the configuration.
@@ -45,6 +50,9 @@ pub(crate) struct Membership {
     /// The nonce of our own shuffle, and what we sent with it.
     shuffle: Option<(u64, Vec<NodeId>)>,
     lost_due: Instant,
+    /// Links made because of walks; one a second is forgiven.
+    walks: u32,
+    walks_at: Instant,
     shuffle_due: Instant,
     shuffle_wait: Duration,
     rejoin_due: Instant,
@@ -70,6 +78,19 @@ impl Membership {
             contact,
             ask_after: Instant::ZERO,
         });
+    }
+
+    /// Whether a link may be made because of a walk; somebody else chose where it goes.
+    fn may_walk_in(&mut self, now: Instant) -> bool {
+        let gone = now.saturating_since(self.walks_at).as_secs();
+        self.walks = self
+            .walks
+            .saturating_sub(u32::try_from(gone).unwrap_or(u32::MAX));
+        if gone > 0 {
+            self.walks_at = now;
+        }
+        self.walks = (self.walks + 1).min(WALKS_MAX + 1);
+        self.walks <= WALKS_MAX
     }
 
     /// The contacts of the passive view that pass.
@@ -190,7 +211,7 @@ impl Topic {
                 let hops = hops - 1;
                 self.send(now, &next, &Message::ForwardJoin { hops, contact });
             }
-        } else if !known {
+        } else if !known && self.membership.may_walk_in(now) {
             self.ask(now, contact, false);
         }
     }
@@ -235,6 +256,11 @@ impl Topic {
 
     /// Makes a node with a link a neighbour, in place of another if the view is full.
     fn activate(&mut self, now: Instant, node: &NodeId, addresses: Vec<u8>, near: bool) {
+        let again = self.peers.get(node).filter(|peer| peer.is_active());
+        if again.is_some_and(|peer| now.saturating_since(peer.active_since) < AGAIN) {
+            // Both asked at once, or somebody likes to hear of all objects again.
+            return self.blame(now, node, Misdeed::Greedy);
+        }
         let full = !near && self.far_len() >= self.config.far.1;
         let mut victims = self.active();
         victims.retain(|victim| victim != node && !self.is_near(victim));

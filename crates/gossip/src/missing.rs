@@ -22,7 +22,7 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_mi
 /// Objects asked for at one neighbour at a time: least, at first, and most.
 pub(crate) const WINDOW: (usize, usize, usize) = (4, 32, 128);
 /// Until a neighbour whose window is full is looked at again.
-const BUSY: Duration = Duration::from_millis(10);
+const BUSY: Duration = Duration::from_millis(50);
 /// A neighbour that was asked and had no room in its queue is asked again after this.
 const NO_ROOM: Duration = Duration::from_secs(1);
 /// It may say so this often for one object.

@@ -38,8 +38,7 @@ impl Misdeed {
     const fn points(self) -> u32 {
         match self {
             Self::Malformed => 50,
-            Self::Rejected => 35,
-            Self::FalseHeader => 25,
+            Self::Rejected | Self::FalseHeader => 35,
             Self::BrokenPromise => 4,
             Self::Duplicate | Self::WrongExpiry | Self::Greedy => 2,
         }

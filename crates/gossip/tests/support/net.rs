@@ -85,6 +85,8 @@ enum Event {
     Message(usize, usize, u64, Vec<u8>),
     Timeout(usize),
     Free(usize),
+    /// A node that does not exist cannot be reached.
+    Failed(usize, NodeId),
 }
 
 pub struct Node {
@@ -92,6 +94,12 @@ pub struct Node {
     pub alive: bool,
     /// Never takes a message of its queues.
     pub mute: bool,
+    /// Never reads, so that nobody can send it anything.
+    pub deaf: bool,
+    /// Damages the chunks that it sends.
+    pub damages: bool,
+    /// Does not count when the time to reach all is measured.
+    pub hostile: bool,
     /// Counts restarts; what was on its way to an earlier life is lost.
     life: u64,
     /// Its deadline that is in the heap.
@@ -135,6 +143,8 @@ pub struct Net {
     pub sent_messages: u64,
     /// Of everything that happened.
     pub trace: u64,
+    /// Links to nodes that do not exist.
+    pub failed_links: u64,
     /// When objects expire.
     expiries: BTreeMap<ObjectId, UnixTime>,
 }
@@ -158,6 +168,7 @@ impl Net {
             sent_bytes: 0,
             sent_messages: 0,
             trace: 0,
+            failed_links: 0,
             expiries: BTreeMap::new(),
             settings,
         };
@@ -176,6 +187,9 @@ impl Net {
             topic,
             alive: true,
             mute: false,
+            deaf: false,
+            damages: false,
+            hostile: false,
             life: 0,
             due: None,
             links: BTreeSet::new(),
@@ -304,6 +318,10 @@ impl Net {
                 }
             }
             Event::Free(at) => self.transmit(at),
+            Event::Failed(at, node) => {
+                self.nodes[at].topic.peer_down(now, node);
+                self.drain(at);
+            }
         }
     }
 
@@ -318,13 +336,20 @@ impl Net {
         while let Some(output) = self.nodes[at].topic.poll_output(now) {
             match output {
                 Output::Connect(contact) => {
-                    let peer = self.numbers[&contact.node];
+                    let Some(&peer) = self.numbers.get(&contact.node) else {
+                        self.failed_links += 1;
+                        let event = Event::Failed(at, contact.node);
+                        self.schedule(now.instant + Duration::from_secs(3), event);
+                        continue;
+                    };
                     let trip = self.latency(at, peer);
                     self.schedule(now.instant + trip, Event::Up(peer, at));
                     self.schedule(now.instant + trip * 2, Event::Up(at, peer));
                 }
                 Output::Disconnect(node) => {
-                    let peer = self.numbers[&node];
+                    let Some(&peer) = self.numbers.get(&node) else {
+                        continue;
+                    };
                     self.nodes[at].links.remove(&peer);
                     self.nodes[at].ready.retain(|(_, to)| *to != peer);
                     let trip = self.latency(at, peer);
@@ -332,7 +357,9 @@ impl Net {
                 }
                 Output::Ready(node, class) => {
                     let peer = self.numbers[&node];
-                    self.nodes[at].ready.insert((class, peer));
+                    if !self.nodes[peer].deaf {
+                        self.nodes[at].ready.insert((class, peer));
+                    }
                 }
                 Output::Validate { id, content, .. } => {
                     let verdict = (self.nodes[at].validate)(&content);
@@ -391,7 +418,10 @@ impl Net {
         }
     }
 
-    fn put(&mut self, at: usize, peer: usize, class: Priority, bytes: Vec<u8>) {
+    fn put(&mut self, at: usize, peer: usize, class: Priority, mut bytes: Vec<u8>) {
+        if self.nodes[at].damages && bytes[0] == 17 {
+            bytes[40] ^= 1;
+        }
         self.sent_bytes += bytes.len() as u64;
         self.sent_messages += 1;
         let mut leaves = self.now.instant;
@@ -437,10 +467,11 @@ impl Net {
         objects: impl Iterator<Item = (ObjectId, Instant)>,
         part: f64,
     ) -> Vec<f64> {
-        let want = ((self.nodes.len() - 1) as f64 * part).ceil() as usize;
+        let honest = || self.nodes.iter().filter(|node| !node.hostile);
+        let want = ((honest().count() - 1) as f64 * part).ceil() as usize;
         let mut times: Vec<f64> = objects
             .map(|(id, when)| {
-                let arrivals = self.nodes.iter().filter_map(|node| node.delivered.get(&id));
+                let arrivals = honest().filter_map(|node| node.delivered.get(&id));
                 let mut arrivals: Vec<_> = arrivals.collect();
                 arrivals.sort_unstable();
                 let at = arrivals.get(want - 1);
@@ -451,6 +482,19 @@ impl Net {
             .collect();
         times.sort_by(f64::total_cmp);
         times
+    }
+
+    /// Nobody can send a node anything any more.
+    pub fn deafen(&mut self, at: usize) {
+        self.nodes[at].deaf = true;
+        for node in &mut self.nodes {
+            node.ready.retain(|(_, to)| *to != at);
+        }
+    }
+
+    /// Nodes that have a link to node `at`.
+    pub fn linked(&self, at: usize) -> Vec<usize> {
+        self.nodes[at].links.iter().copied().collect()
     }
 
     /// Somebody who does not follow the rules sends `bytes` as node `at`.
