@@ -2,7 +2,7 @@
 """Writes the first inputs of the fuzz targets: python3 fuzz/make_corpus.py
 
 Each is a small valid case, from which libFuzzer goes on. It shares no code with what it feeds.
-The inputs of `node`, `quic_handshake`, `simulation` and `control_machine` are programs, as are some
+The inputs of `node`, `quic_handshake`, `simulation`, `control_machine` and `gossip` are programs, as are some
 of `control_messages`: see `fuzz/src/TARGET.rs`.
 Files that a search found and that were added by hand have other names and stay.
 """
@@ -502,6 +502,38 @@ def devices():
     )
 
 
+def gossip():
+    # One operation each: three bits of the neighbour, five of what it does; see the target.
+    op = lambda kind, peer=1: bytes([peer << 5 | kind])
+    message = lambda kind, peer=1, contact=1, class_=0, number=0, start=0, count=0, token=0: op(kind, peer) + bytes(
+        [contact, class_, number, start, count, token]
+    )
+    small = op(9) + struct.pack("<HHB", 100, 600, 0)
+    large = op(9) + struct.pack("<HHB", 40_000, 600, 2)
+    neighbour = op(0) + message(13)
+    tick = op(2) + struct.pack("<H", 1500)
+    node = NODE_ID
+    write(
+        "gossip",
+        bare_ping=b"\1\x08" + counting(8),
+        bare_object=b"\1\x0a\0" + struct.pack(">QIQ", 2**40, 5, 1) + b"hello",
+        bare_shuffle=b"\1\x06\3" + counting(8) + node + b"\4abcd",
+        bare_have=b"\1\x0f" + counting(32) + struct.pack(">HH", 0, 4096),
+        bare_near=b"\1\x03\2\0\x64\0",
+        small=b"\0" + neighbour + small + message(28) + tick + message(28),
+        judged=b"\2" + neighbour + small + message(28) + op(5) + b"\0" + tick,
+        announced=b"\0" + neighbour + small + message(21) + tick + message(28),
+        lacking=b"\0" + neighbour + small + message(21) + tick + message(24),
+        large=b"\0" + neighbour + large + message(28) + message(25, start=0, count=2) + tick
+        + b"".join(message(27, start=index) for index in range(3)),
+        served=b"\0" + neighbour + op(4) + b"\2" + struct.pack("<HB", 50_000, 9) + message(26) + op(6) + b"\2\x20",
+        expired=b"\0" + neighbour + small + message(28) + op(3) + b"\xff" + message(28),
+        walk=b"\0" + neighbour + message(11, contact=5, token=0) + message(17, contact=4) + tick,
+        left=b"\0" + neighbour + op(7) + tick + op(1),
+        full=b"\0" + b"".join(op(0, peer) + message(13, peer) for peer in range(1, 8)) + tick * 4,
+    )
+
+
 ip()
 tickets()
 texts()
@@ -516,3 +548,4 @@ netadmin()
 uapi()
 socks5()
 devices()
+gossip()

@@ -10,6 +10,7 @@ pub mod config;
 pub mod control_machine;
 pub mod control_messages;
 pub mod device;
+pub mod gossip;
 pub mod input;
 pub mod ip;
 pub mod message;

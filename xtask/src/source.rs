@@ -18,7 +18,7 @@ const FOLDERS: [&str; 5] = ["crates", "interop", "xtask", "fuzz", "bench"];
 const HELPER_LINES_MAX: usize = 1000;
 
 /// Crates of layers 0 to 2: `no_std`.
-const NO_STD: [&str; 4] = ["wire", "noise", "control", "core"];
+const NO_STD: [&str; 5] = ["wire", "noise", "control", "gossip", "core"];
 
 /// What neither those nor the simulator may name, and what to use.
 const FORBIDDEN: [(&str, &str); 13] = [

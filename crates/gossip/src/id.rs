@@ -7,6 +7,8 @@ use core::fmt;
 use blake2::{Blake2s256, Digest};
 use wiremesh_wire::NetworkId;
 
+use crate::header::Header;
+
 const TOPIC_CONTEXT: &[u8] = b"wiremesh topic v1";
 const OBJECT_CONTEXT: &[u8] = b"wiremesh object v1";
 const CHUNK_CONTEXT: &[u8] = b"wiremesh chunk v1";
@@ -45,8 +47,10 @@ impl ObjectId {
     /// The length in bytes.
     pub const LEN: usize = 32;
 
-    pub(crate) fn of(topic: &TopicId, header: &[u8], body: &[u8]) -> Self {
-        Self(digest(OBJECT_CONTEXT, &[&topic.0, header, body]))
+    /// The id of the object with this header and body: its content, or the hashes of its chunks.
+    #[must_use]
+    pub fn new(topic: &TopicId, header: &Header, body: &[u8]) -> Self {
+        Self(digest(OBJECT_CONTEXT, &[&topic.0, &header.emit(), body]))
     }
 
     /// Takes the 32 bytes as they are on the wire.

@@ -254,6 +254,17 @@ impl Topic {
         self.fill_active(now);
     }
 
+    /// Whether a node was asked to be a neighbour and behaves as one: its answer, on the stream of
+    /// another class, may come later.
+    pub(crate) fn is_accepted_by(&mut self, now: Instant, from: &NodeId) -> bool {
+        let peer = self.peers.get(from);
+        let asked = peer.is_some_and(|peer| matches!(peer.role, Role::Asked(_)));
+        if asked {
+            self.on_neighbor_reply(now, *from, true);
+        }
+        self.is_active(from)
+    }
+
     /// Makes a node with a link a neighbour, in place of another if the view is full.
     fn activate(&mut self, now: Instant, node: &NodeId, addresses: Vec<u8>, near: bool) {
         let again = self.peers.get(node).filter(|peer| peer.is_active());

@@ -26,6 +26,8 @@ pub(crate) struct Held {
     pub has: u64,
     /// Nodes, by slot, to which it was sent or for which it waits in a queue.
     pub sent: u64,
+    /// Nodes, by slot, that asked for it after it was sent.
+    pub asked: u64,
     /// Nodes, by slot, that have all chunks.
     pub complete: u64,
     /// Ours, and not to be let go before the neighbours have it.
@@ -108,6 +110,7 @@ impl Objects {
             from,
             has: 0,
             sent: 0,
+            asked: 0,
             complete: 0,
             pinned: false,
             served: BTreeMap::new(),
@@ -182,6 +185,7 @@ impl Objects {
         for held in self.held.values_mut() {
             held.has &= !bit;
             held.sent &= !bit;
+            held.asked &= !bit;
             held.complete &= !bit;
             held.served.remove(&(bit.trailing_zeros() as usize));
         }

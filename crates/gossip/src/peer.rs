@@ -57,6 +57,9 @@ impl Lane {
     };
 }
 
+/// What an item takes besides its bytes.
+const ITEM_BYTES: usize = 128;
+
 /// What waits to be sent.
 pub(crate) enum Item {
     Control(Vec<u8>),
@@ -78,9 +81,9 @@ impl Item {
     /// What it keeps in memory.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Control(bytes) => bytes.len(),
-            Self::Object { body, .. } => 22 + body.len(),
-            Self::Chunk { .. } => 0,
+            Self::Control(bytes) => ITEM_BYTES + bytes.len(),
+            Self::Object { body, .. } => ITEM_BYTES + body.len(),
+            Self::Chunk { .. } => ITEM_BYTES,
         }
     }
 }

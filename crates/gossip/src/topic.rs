@@ -140,7 +140,7 @@ impl Topic {
         } else {
             content.clone()
         };
-        let id = ObjectId::of(&self.topic, &header.emit(), &body);
+        let id = ObjectId::new(&self.topic, &header, &body);
         let room = self.config.store_bytes_max;
         self.objects.make_room(content.len() + body.len(), room);
         let held = self.objects.insert(id, header, body, self.me);
@@ -257,7 +257,7 @@ impl Topic {
     }
 
     fn handle_broadcast(&mut self, now: Now, from: NodeId, message: Message<'_>) {
-        if !self.is_active(&from) {
+        if !self.is_active(&from) && !self.is_accepted_by(now.instant, &from) {
             // It does not know yet, or does not care; either way it hears it once per message.
             return self.send(now.instant, &from, &Message::Disconnect);
         }
@@ -361,12 +361,16 @@ impl Topic {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
-        let instant = now.instant;
-        self.flush(instant);
-        self.run_missing(instant);
-        if self.tick_due > instant {
-            return;
+        if self.tick_due <= now.instant {
+            self.tick(now);
         }
+        self.run_missing(now.instant);
+        self.flush(now.instant);
+    }
+
+    /// What is looked at once a second.
+    fn tick(&mut self, now: Now) {
+        let instant = now.instant;
         self.tick_due = instant + TICK;
         self.scores.tick(instant);
         let grace = duration_millis(self.config.clock_skew);

@@ -36,7 +36,7 @@ fn grace(class: Priority) -> Duration {
 impl Topic {
     /// GOSSIP of Plumtree.
     pub(crate) fn on_object(&mut self, now: Now, from: NodeId, header: Header, body: &[u8]) {
-        let id = ObjectId::of(&self.topic, &header.emit(), body);
+        let id = ObjectId::new(&self.topic, &header, body);
         let bit = self.peers.get(&from).map_or(0, |peer| peer.bit());
         if let Some(held) = self.objects.held(&id) {
             held.has |= bit;
@@ -226,8 +226,8 @@ impl Topic {
         if self.flush_due > now {
             return;
         }
-        self.flush_due = Instant::MAX;
         self.flush_chunks(now);
+        self.flush_due = Instant::MAX;
         for node in self.active() {
             let Some(peer) = self.peers.get_mut(&node) else {
                 continue;
@@ -320,11 +320,14 @@ impl Topic {
         let mut lack = Vec::new();
         for id in ids {
             match self.objects.held(&id) {
-                // It is in the queue or was sent, and links lose nothing.
-                Some(held) if held.sent & bit != 0 => {
+                // It was sent, and sent again when it was not known what became of that.
+                Some(held) if held.sent & held.asked & bit != 0 => {
                     self.blame(now, &from, Misdeed::Greedy);
                 }
-                Some(held) if held.is_open() => self.push(now, &from, &id, true),
+                Some(held) if held.is_open() => {
+                    held.asked |= held.sent & bit;
+                    self.push(now, &from, &id, true);
+                }
                 _ => lack.push(id),
             }
         }

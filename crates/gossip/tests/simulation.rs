@@ -63,9 +63,11 @@ fn check(net: &Net, objects: &[Published]) {
             let has = node.delivered.contains_key(&object.id);
             assert!(
                 has || !there,
-                "node {number} misses {:?}, seed {}",
+                "node {number} misses {:?}, seed {}; {:?}, {:?}",
                 object.id,
-                net.settings.seed
+                net.settings.seed,
+                node.topic.counters(),
+                node.topic.memory(),
             );
         }
     }
@@ -253,4 +255,30 @@ fn a_publisher_feels_that_its_neighbours_are_slow() {
     assert!(refused > 10, "{refused}");
     net.run(SECOND * 200);
     check(&net, &objects);
+}
+
+#[test]
+fn a_large_object_goes_on_from_others_when_nodes_vanish() {
+    let mut settings = Settings::new(20, 71);
+    settings.rate = Some(1_000_000);
+    let mut net = formed(settings);
+    let mut random = Random::new(71);
+    let object = publish(&mut net, &mut random, 3, Priority::Bulk, 2_000_000);
+    net.run(SECOND * 2);
+    let fetching = |net: &Net| {
+        let fetching = net
+            .nodes
+            .iter()
+            .filter(|node| node.alive && node.topic.memory().pulls > 0);
+        fetching.count()
+    };
+    assert!(fetching(&net) > 10, "{} fetch it", fetching(&net));
+    // Two neighbours of the publisher go, noticed late; it stays.
+    let gone: Vec<usize> = net.linked(3).into_iter().take(2).collect();
+    for node in gone {
+        net.crash(node, SECOND * 15);
+    }
+    net.run(SECOND * 60);
+    check(&net, &[object]);
+    assert_eq!(fetching(&net), 0);
 }

@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub use wiremesh_control as control_layer;
 pub use wiremesh_core as core_layer;
+pub use wiremesh_gossip as gossip_layer;
 pub use wiremesh_noise as noise_layer;
 pub use wiremesh_wire as wire_layer;
 
