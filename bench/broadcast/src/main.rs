@@ -80,6 +80,9 @@ struct Cli {
     /// Milliseconds between two of them
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     interval_ms: u64,
+    /// Seconds between the last node that joins and the first object
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    settle_secs: u64,
     /// Each node's uplink in Mbit/s
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     rate_mbit: u64,
@@ -116,6 +119,7 @@ impl Cli {
     fn setting(&self) -> Setting {
         Setting {
             nodes: self.nodes as usize,
+            settle_secs: self.settle_secs,
             rate: self.rate_mbit * 1_000_000,
             loss: self.loss_percent / 100.0,
             objects: self.objects as usize,

@@ -14,15 +14,14 @@ use clap::ValueEnum;
 /// Nodes join one after another.
 const JOIN_EVERY: Nanos = 20 * MS;
 
-/// Before anything is published, and again between the start of the load and the first object that
-/// counts.
-const SETTLE: Nanos = 20 * SEC;
+/// Between the objects that do not count, with which the load begins, and those that do.
+const PAUSE: Nanos = 6 * SEC;
 
 /// Objects before those that count, so that trees and meshes have their shape.
 const WARM_UP_OBJECTS: usize = 60;
 
 /// After the last object.
-const DRAIN: Nanos = 10 * SEC;
+const DRAIN: Nanos = 5 * SEC;
 
 /// How often uplinks are looked at, and the load is kept up.
 const LOOK_EVERY: Nanos = SEC;
@@ -79,6 +78,8 @@ impl Senders {
 pub struct Setting {
     /// How many nodes.
     pub nodes: usize,
+    /// Between the last node that joins and the first object, in seconds.
+    pub settle_secs: u64,
     /// Each node's uplink, in bit/s.
     pub rate: u64,
     /// The part of packets that is lost.
@@ -207,11 +208,11 @@ impl<'a, F: Fleet> Run<'a, F> {
 
     fn run(mut self) -> Outcome {
         self.form();
-        let until = self.net.now() + SETTLE;
+        let until = self.net.now() + self.setting.settle_secs * SEC;
         self.advance(until);
         self.start_load();
         self.publish(WARM_UP_OBJECTS);
-        let until = self.net.now() + SETTLE;
+        let until = self.net.now() + PAUSE;
         self.advance(until);
         let before = self.mark();
         self.publish(self.setting.objects);
