@@ -11,9 +11,9 @@ use crate::report::{Report, Row};
 use crate::run::{Load, Senders};
 use crate::transport::Transport;
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 900.0;
 const LEFT: f64 = 56.0;
-const RIGHT: f64 = 250.0;
+const RIGHT: f64 = 290.0;
 const PANEL: f64 = 210.0;
 const TOP: f64 = 76.0;
 const PANEL_EVERY: f64 = 290.0;
@@ -111,7 +111,7 @@ fn curve(out: &mut String, top: f64, end: f64, n: usize, row: &Row) {
         format_args!(
             "<polyline class=\"curve {color}{load}\" points=\"{}\"/>\
              <line class=\"curve {color}{load}\" x1=\"{x}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/>\
-             <text x=\"{}\" y=\"{}\">{name} {beside}: {p99}</text>",
+             <text x=\"{}\" y=\"{}\">{name} {beside}: p99 {p99}</text>",
             points.trim_end(),
             x + 26.0,
             x + 34.0,
