@@ -11,9 +11,9 @@ use crate::report::{Report, Row};
 use crate::run::{Load, Senders};
 use crate::transport::Transport;
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 920.0;
 const LEFT: f64 = 56.0;
-const RIGHT: f64 = 290.0;
+const RIGHT: f64 = 310.0;
 const PANEL: f64 = 210.0;
 const TOP: f64 = 76.0;
 const PANEL_EVERY: f64 = 290.0;
