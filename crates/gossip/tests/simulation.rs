@@ -43,7 +43,7 @@ fn publish(
 ) -> Published {
     let content = content(random, len);
     let when = net.now.instant;
-    let id = net.publish(at, content, class, SECOND * 600);
+    let id = net.publish(at, content, class, SECOND * 3_600);
     Published {
         id: id.expect("room"),
         at,
@@ -130,7 +130,8 @@ fn a_network_that_was_split_makes_up_for_it() {
     let mut random = Random::new(21);
     net.partition(15, SECOND * 3);
     let mut objects = mixed_load(&mut net, &mut random, 30, SECOND / 2);
-    net.run(SECOND * 60);
+    // Long enough that nobody knows a living contact of the other side any more.
+    net.run(SECOND * 2_400);
     net.split = None;
     net.run(SECOND * 90);
     check(&net, &objects);
