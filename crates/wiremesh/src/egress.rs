@@ -239,6 +239,16 @@ impl Pacer {
                 self.grant(flow);
             }
         }
+        self.wake_all();
+    }
+
+    /// Lets everybody go on and find that the node is closed.
+    pub(crate) fn close(&mut self) {
+        let waits = |(id, flow): (&u64, &Flow)| flow.waits_for.map(|_| *id);
+        let waiting: Vec<u64> = self.flows.iter().filter_map(waits).collect();
+        waiting.into_iter().for_each(|id| self.grant(id));
+        self.egress = Egress::new(&EgressConfig::default());
+        self.wake_all();
     }
 
     /// Wakes everybody: what they wait for may have changed.
@@ -497,7 +507,7 @@ impl Tunnel {
             if class == Priority::Urgent || !state.pacer.is_paced(peer) {
                 return None;
             }
-            let pace = state.pacer.egress.slowest_rate()?;
+            let pace = state.pacer.egress.rate_to(peer)?;
             let flow = state.pacer.flows.get_mut(&flow)?;
             if flow.ledger.pending(class) < UNSENT_MAX.max(pace / 8 / 50) {
                 return None;

@@ -89,7 +89,10 @@ async fn say_goodbye(endpoint: &quinn::Endpoint) {
 }
 
 fn stop(tunnel: &Tunnel) {
-    tunnel.with(|state, _| state.closed = true);
+    tunnel.with(|state, _| {
+        state.closed = true;
+        state.pacer.close();
+    });
     tunnel.ports.close();
     tunnel.wake.notify_one();
     tunnel.security_changed.notify_waiters();
