@@ -20,6 +20,7 @@ pub use security::{
 };
 pub use wireguard::{ExportArgs, ImportArgs, WgArgs, from_other_name};
 
+use crate::units::BitRate;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -314,7 +315,8 @@ Examples:
   wiremesh up
   wiremesh up --config node.toml --check
   wiremesh up --config /etc/wireguard/wg0.conf
-  wiremesh up --mode tun                 every program of the host reaches the peers")]
+  wiremesh up --mode tun                 every program of the host reaches the peers
+  wiremesh up --egress-rate 9.5Mbit      a little below what the uplink carries")]
 pub struct UpArgs {
     /// TOML file or wg0.conf [default: $XDG_CONFIG_HOME/wiremesh/config.toml]
     #[arg(long, value_name = "FILE")]
@@ -328,6 +330,9 @@ pub struct UpArgs {
     /// Socket of wiremesh-netadmin, which makes the interface
     #[arg(long, value_name = "FILE", default_value = wiremesh_netadmin::SOCKET)]
     pub helper: PathBuf,
+    /// Pace of what leaves, such as 10Mbit; goes before the configuration's
+    #[arg(long, value_name = "RATE")]
+    pub egress_rate: Option<BitRate>,
     /// Check the configuration and end
     #[arg(long)]
     pub check: bool,
@@ -429,6 +434,7 @@ mod tests {
             &["wiremesh", "send"],
             &["wiremesh", "ping", "x", "-c", "0"],
             &["wiremesh", "up", "--listen", "x"],
+            &["wiremesh", "up", "--egress-rate", "10"],
             &["wiremesh", "policy", "--minimum", "L4"],
             &["wiremesh", "policy", "--stage", "later"],
             &["wiremesh", "pin"],

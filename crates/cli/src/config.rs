@@ -13,7 +13,7 @@ use crate::failure::{Failure, Place};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wiremesh::{Endpoint, IpNet, Level, NodeId, Policy, PresharedKey, SecretKey};
+use wiremesh::{EgressConfig, Endpoint, IpNet, Level, NodeId, Policy, PresharedKey, SecretKey};
 
 /// The UDP port of `wiremesh up` when none is given: the one that WireGuard is known for.
 pub const DEFAULT_PORT: u16 = 51820;
@@ -84,6 +84,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// How much to log.
     pub log: Log,
+    /// The pace of what leaves, and the share of each class.
+    pub egress: EgressConfig,
     /// UDP port inside the tunnel that sends every datagram back.
     pub udp_echo_port: Option<u16>,
     /// The peers.

@@ -81,6 +81,7 @@ pub async fn from_config_with(
         .admission(admission)
         .mtu(config.mtu_bytes)
         .security(config.policy)
+        .egress(config.egress)
         .state_dir(&config.state_dir);
     for address in &config.listen {
         builder = builder.listen(*address);

@@ -3,6 +3,8 @@
 //! Owns the JSON form, which scripts rely on (fields are added, never renamed), and the table for
 //! people.
 
+mod egress;
+
 use crate::security::{PinForm, PolicyForm, ago};
 use crate::table::{Cell, Table};
 use crate::term::{Colour, Style};
@@ -12,6 +14,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wiremesh::{NodeStatus, PeerState, PeerStatus};
+
+pub use egress::{Class, Egress};
 
 /// A running node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +48,9 @@ pub struct Status {
     pub handshakes: u64,
     /// Its peers.
     pub peers: Vec<Peer>,
+    /// What waits before it is sent, by class.
+    #[serde(default)]
+    pub egress: Egress,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// The latest nodes that were turned away, newest last.
@@ -167,6 +174,7 @@ impl Status {
             interface: status.device.clone(),
             handshakes: status.handshakes,
             peers: status.peers.iter().map(Peer::new).collect(),
+            egress: Egress::new(&status.egress),
             dropped: status
                 .dropped
                 .iter()
@@ -221,6 +229,7 @@ impl Status {
                 &format!("minimum {}, stage {}", policy.minimum, policy.stage),
             );
         }
+        line("egress", &self.egress.pace());
         text.push('\n');
         if self.peers.is_empty() {
             text += "no peers\n";
@@ -228,6 +237,9 @@ impl Status {
             text += &self.peer_table().draw(style);
             text.push('\n');
             text += &self.security_table(unix(now)).draw(style);
+        }
+        if let Some(table) = self.egress.table() {
+            text += &format!("\n{}", table.draw(style));
         }
         self.draw_reasons(&mut text, unix(now));
         self.draw_refused(&mut text, style, unix(now));
@@ -470,6 +482,7 @@ pub(crate) mod tests {
                 rx_bytes: 2048,
                 tx_bytes: 0,
             }],
+            egress: egress::tests::sample(),
             dropped: BTreeMap::from([("replayed".to_owned(), 3)]),
             refused: vec![Refused {
                 node_id: "STRANGER".into(),
@@ -493,6 +506,9 @@ pub(crate) mod tests {
             "2.0 KiB",
             "laptop: no endpoint is known",
             "mode      tun",
+            "egress    10.0 Mbit/s, configured\n",
+            "urgent",
+            "1.5 KiB",
             "interface wm0",
             "policy    minimum L2, stage both",
             "laptop  waiting",

@@ -1,6 +1,9 @@
-//! Sizes, rates and times as people read them.
+//! Sizes, rates and times as people read and write them.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
+use wiremesh::{EgressConfig, InvalidEgress};
 
 /// Bytes in binary units: `512 B`, `1.5 MiB`.
 pub fn bytes(count: u64) -> String {
@@ -39,6 +42,64 @@ pub fn bit_rate(bits_per_second: f64) -> String {
         value /= 1e3;
     }
     format!("{value:.2} Gbit/s")
+}
+
+/// A pace, as a person writes it: `10Mbit`, `2.5 Gbit/s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitRate(pub u64);
+
+/// How a pace is written.
+pub const BIT_RATE_FORM: &str = "\"10Mbit\", \"2.5Gbit\", \"800kbit\"";
+
+/// Why a text is no pace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBitRate {
+    /// It does not begin with a number.
+    Number,
+    /// What follows the number is no unit.
+    Unit,
+    /// No node can keep it.
+    Range(InvalidEgress),
+}
+
+impl fmt::Display for NoBitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number => write!(f, "it does not begin with a number"),
+            Self::Unit => write!(f, "the unit must be bit, kbit, Mbit or Gbit (per second)"),
+            Self::Range(_) => write!(f, "it must be from 8kbit to 1000Gbit"),
+        }
+    }
+}
+
+impl std::error::Error for NoBitRate {}
+
+impl FromStr for BitRate {
+    type Err = NoBitRate;
+
+    fn from_str(text: &str) -> Result<Self, NoBitRate> {
+        let text = text.trim();
+        let digits = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+        let end = text.bytes().take_while(|byte| digits(*byte)).count();
+        let (number, unit) = text.split_at(end);
+        let number: f64 = number.parse().map_err(|_| NoBitRate::Number)?;
+        let unit = unit.trim_start().to_ascii_lowercase();
+        let factor = match unit.strip_suffix("/s").unwrap_or(&unit) {
+            "bit" => 1.0,
+            "kbit" => 1e3,
+            "mbit" => 1e6,
+            "gbit" => 1e9,
+            _ => return Err(NoBitRate::Unit),
+        };
+        // A float that is too large becomes the largest integer, which is out of range.
+        let rate_bits = (number * factor).round() as u64;
+        let config = EgressConfig {
+            rate_bits: Some(rate_bits),
+            ..EgressConfig::default()
+        };
+        config.check().map_err(NoBitRate::Range)?;
+        Ok(Self(rate_bits))
+    }
 }
 
 /// A span in two units at most: `3.2 s`, `4 m 05 s`, `2 h 10 m`, `5 d 03 h`.
@@ -91,6 +152,30 @@ mod tests {
         }
         assert_eq!(rate(-1.0), "0 B/s");
         assert_eq!(rate(f64::INFINITY), "16.0 EiB/s");
+    }
+
+    #[test]
+    fn paces_are_read() {
+        for (text, rate) in [
+            ("10Mbit", Ok(10_000_000)),
+            (" 2.5 Gbit/s ", Ok(2_500_000_000)),
+            ("8kbit", Ok(8_000)),
+            ("8000bit", Ok(8_000)),
+            ("1000gbit", Ok(1_000_000_000_000)),
+            ("10", Err(NoBitRate::Unit)),
+            ("10 MB/s", Err(NoBitRate::Unit)),
+            ("10Mbit/h", Err(NoBitRate::Unit)),
+            ("", Err(NoBitRate::Number)),
+            ("fast", Err(NoBitRate::Number)),
+            ("-1Mbit", Err(NoBitRate::Number)),
+            ("1.2.3Mbit", Err(NoBitRate::Number)),
+        ] {
+            assert_eq!(text.parse().map(|BitRate(bits)| bits), rate, "{text}");
+        }
+        for text in ["0bit", "7.9kbit", "1001Gbit", &"9".repeat(400)] {
+            let text = format!("{}bit", text.trim_end_matches("bit"));
+            assert!(text.parse::<BitRate>().is_err(), "{text}");
+        }
     }
 
     #[test]

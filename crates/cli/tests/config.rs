@@ -72,6 +72,9 @@ fn full_file_is_read() {
         minimum = "l1"
         stage = "both-prefer-old"
         static-kem = true
+        [egress]
+        rate = "9.5Mbit"
+        shares = {{ bulk = 20 }}
         [echo]
         udp-port = 7
         [[peer]]
@@ -98,6 +101,8 @@ fn full_file_is_read() {
     );
     assert_eq!(config.admission, Admission::AllowAll { provisional_max: 7 });
     assert_eq!((config.mtu_bytes, config.udp_echo_port), (1280, Some(7)));
+    assert_eq!(config.egress.rate_bits, Some(9_500_000));
+    assert_eq!(config.egress.shares_percent, [0, 10, 20]);
     assert_eq!(config.addresses.len(), 2);
     assert_eq!(config.state_dir, place.dir.path().join("s"));
     let expected = Policy {
@@ -118,7 +123,7 @@ fn full_file_is_read() {
     assert!(phone.stock && !phone.preshared_key.is_zero());
     assert_eq!(phone.keepalive, Some(Duration::from_secs(25)));
     assert_eq!(phone.allowed_ips.len(), 2);
-    assert_eq!(phone.place.line, 23);
+    assert_eq!(phone.place.line, 26);
 }
 
 #[test]
@@ -129,7 +134,13 @@ fn documented_defaults_are_the_defaults() {
         .split("# One section for each peer")
         .next()
         .expect("a part");
-    let skipped = ["#key", "#state-dir", "#control-socket", "#provisional-max"];
+    let skipped = [
+        "#key",
+        "#state-dir",
+        "#control-socket",
+        "#provisional-max",
+        "#rate",
+    ];
     let uncommented: String = node_part
         .lines()
         .filter(|line| !skipped.iter().any(|prefix| line.starts_with(prefix)))
@@ -158,6 +169,7 @@ fn default_text_documents_every_field() {
     for (section, field) in [
         ("[node]", "x"),
         ("[security]", "x"),
+        ("[egress]", "x"),
         ("[echo]", "x"),
         ("[[peer]]", "x"),
     ] {
@@ -187,6 +199,37 @@ fn mistakes_are_told_with_line_column_and_remedy() {
             "known here: key, listen",
         ),
         ("mtu = \"x\"", "5:7", "invalid type", "wiremesh config"),
+        (
+            "[egress]\nrate = \"10\"",
+            "6:8",
+            "`rate`: \"10\": the unit",
+            "10Mbit",
+        ),
+        (
+            "[egress]\nrate = \"1kbit\"",
+            "6:8",
+            "from 8kbit to 1000Gbit",
+            "10Mbit",
+        ),
+        ("[egress]\nrat = 1", "6:1", "unknown field `rat`", "`rate`"),
+        (
+            "[egress]\nshares = { bulk = 300 }",
+            "6:19",
+            "`bulk`: a share is from 0 to 100",
+            "bulk = 5",
+        ),
+        (
+            "[egress]\nshares = { urgent = 60, bulk = 31 }",
+            "6:10",
+            "60 + 10 + 31 percent",
+            "at most 100",
+        ),
+        (
+            "[egress]\nshares = { batch = 1 }",
+            "6:12",
+            "unknown field `batch`",
+            "known here: urgent, normal, bulk",
+        ),
         ("mtu = 100", "5:7", "1280 to 65535", ""),
         ("mtu = ", "5:", "", "wiremesh config"),
         ("log = \"inof\"", "5:7", "`inof`", "`info`"),

@@ -30,7 +30,10 @@ const PING_PATIENCE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 pub async fn run(args: UpArgs) -> Result<(), Failure> {
     let path = args.config.clone().map_or_else(config::default_path, Ok)?;
-    let config = config::load(&path)?;
+    let mut config = config::load(&path)?;
+    if let Some(rate) = args.egress_rate {
+        config.egress.rate_bits = Some(rate.0);
+    }
     for warning in &config.warnings {
         say::warn(warning);
     }

@@ -8,6 +8,7 @@ use super::{
     check_mtu, everywhere,
 };
 use crate::failure::{Failure, Place};
+use crate::units::{BIT_RATE_FORM, BitRate};
 use crate::{folders, keys, suggest};
 use serde::Deserialize;
 use std::fmt::Display;
@@ -17,7 +18,8 @@ use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
 use wiremesh::{
-    IpNet, Level, NodeId, Policy, PolicyError, PresharedKey, Stage, Ticket, network_id,
+    EgressConfig, IpNet, Level, NodeId, Policy, PolicyError, PresharedKey, Priority, Stage, Ticket,
+    network_id,
 };
 
 #[derive(Deserialize, Default)]
@@ -27,6 +29,8 @@ struct File {
     node: Node,
     #[serde(default)]
     security: Security,
+    #[serde(default)]
+    egress: Egress,
     #[serde(default)]
     echo: Echo,
     #[serde(default)]
@@ -57,6 +61,21 @@ struct Security {
     minimum: Option<Text>,
     stage: Option<Text>,
     static_kem: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Egress {
+    rate: Option<Text>,
+    shares: Option<Spanned<Shares>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Shares {
+    urgent: Option<Spanned<u64>>,
+    normal: Option<Spanned<u64>>,
+    bulk: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -252,10 +271,42 @@ impl Resolve<'_> {
             state_dir,
             control_socket,
             log: node.log.unwrap_or(Log::Info),
+            egress: self.egress(&file.egress)?,
             udp_echo_port: file.echo.udp_port.filter(|port| *port != 0),
             peers,
             warnings,
         })
+    }
+
+    fn egress(&self, given: &Egress) -> Result<EgressConfig, Failure> {
+        let mut egress = EgressConfig::default();
+        if let Some(rate) = &given.rate {
+            let rate: BitRate = self.parsed("rate", rate, BIT_RATE_FORM)?;
+            egress.rate_bits = Some(rate.0);
+        }
+        let Some(shares) = &given.shares else {
+            return Ok(egress);
+        };
+        let Shares {
+            urgent,
+            normal,
+            bulk,
+        } = shares.get_ref();
+        for (class, share) in Priority::ALL.into_iter().zip([urgent, normal, bulk]) {
+            let Some(share) = share else { continue };
+            let percent = u8::try_from(*share.get_ref()).ok().filter(|p| *p <= 100);
+            egress.shares_percent[class.index()] = percent.ok_or_else(|| {
+                self.wrong(class.name(), share, "a share is from 0 to 100 percent")
+                    .fix("shares = { normal = 10, bulk = 5 }")
+            })?;
+        }
+        egress.check().map_err(|_| {
+            let [urgent, normal, bulk] = egress.shares_percent;
+            let sum = format_args!("{urgent} + {normal} + {bulk} percent are more than there is");
+            self.wrong("shares", shares, sum)
+                .fix("give classes that are not named here a share too, together at most 100")
+        })?;
+        Ok(egress)
     }
 
     fn policy(&self, given: &Security) -> Result<Policy, Failure> {

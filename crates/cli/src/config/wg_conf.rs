@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
-use wiremesh::{Endpoint, IpNet, NodeId, Policy, PresharedKey, SecretKey};
+use wiremesh::{EgressConfig, Endpoint, IpNet, NodeId, Policy, PresharedKey, SecretKey};
 
 const INTERFACE_KEYS: [&str; 12] = [
     "PrivateKey",
@@ -135,6 +135,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Failure> {
         state_dir: folders::state()?,
         control_socket: folders::control_socket()?,
         log: Log::Info,
+        egress: EgressConfig::default(),
         udp_echo_port: None,
         peers: peers.iter().map(peer).collect::<Result<_, _>>()?,
         warnings: interface.lines.iter().filter_map(ignored).collect(),
