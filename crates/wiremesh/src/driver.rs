@@ -3,6 +3,7 @@
 //! Owns the receive buffers. Everything it does is a turn under the tunnel's lock; it ends when
 //! the node is closed.
 
+use crate::alarm::Alarm;
 use crate::tunnel::Tunnel;
 use std::io;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ const REBIND_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs until the node is closed.
 pub(crate) async fn run(tunnel: Arc<Tunnel>) {
+    let alarm = Alarm::new();
     let mut batch = RecvBatch::default();
     let mut arrival = Arrival::default();
     let mut address_check = tokio::time::interval(ADDRESS_CHECK_EVERY);
@@ -38,7 +40,7 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
             rebind_sockets(&tunnel, &mut rebound_at).await;
             continue;
         }
-        let sleep = tokio::time::sleep_until(next_deadline(&tunnel));
+        let sleep = alarm.sleep(&tunnel.host, next_deadline(&tunnel));
         tokio::select! {
             biased;
             // First, or a flood of datagrams would keep it from ever being looked at. The engine's
@@ -74,11 +76,11 @@ pub(crate) async fn run(tunnel: Arc<Tunnel>) {
     let _ = tunnel.plane.sockets.rebind_to(&[]);
 }
 
-/// When the engine wants to be called, on the runtime's clock.
-fn next_deadline(tunnel: &Tunnel) -> Deadline {
+/// In how long the engine or the egress scheduler wants to be called.
+fn next_deadline(tunnel: &Tunnel) -> Duration {
     let now = tunnel.host.now().instant;
     let at = tunnel.arm();
-    Deadline::now() + at.saturating_since(now).min(SLEEP_MAX)
+    at.saturating_since(now).min(SLEEP_MAX)
 }
 
 fn handle_batch(tunnel: &Tunnel, batch: &mut RecvBatch) {

@@ -24,6 +24,17 @@ impl Host {
         now()
     }
 
+    /// Waits exactly so long on a simulated host; `false` on a real one, at once.
+    pub(crate) async fn sleep(&self, time: Duration) -> bool {
+        #[cfg(feature = "virtual")]
+        if let Some(world) = &self.world {
+            world.sleep(time).await;
+            return true;
+        }
+        let _ = time;
+        false
+    }
+
     /// 32 bytes of randomness.
     pub(crate) fn entropy(&self) -> io::Result<[u8; 32]> {
         #[cfg(feature = "virtual")]

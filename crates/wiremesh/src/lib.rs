@@ -39,6 +39,7 @@
 
 mod accept;
 mod admission;
+mod alarm;
 mod bind;
 mod budget;
 mod builder;

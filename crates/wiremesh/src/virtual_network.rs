@@ -31,6 +31,10 @@ impl World {
         Now::new(Instant::from_nanos(uptime), date)
     }
 
+    pub(crate) async fn sleep(&self, time: Duration) {
+        self.network.sleep(time).await;
+    }
+
     pub(crate) fn entropy(&self) -> [u8; 32] {
         let number = self.drawn.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         *hmac(&self.seed, &[b"wiremesh simulation", &number])
