@@ -60,12 +60,10 @@ pub struct Case {
 /// What the sender knows of its uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pacing {
-    /// Nothing, and it finds out nothing.
+    /// Nothing.
     Off,
     /// What the operator says: bits per second.
     Configured(u64),
-    /// What it finds out.
-    Estimated,
 }
 
 impl Pacing {
@@ -73,9 +71,8 @@ impl Pacing {
         EgressConfig {
             rate_bits: match self {
                 Self::Configured(rate) => Some(rate),
-                Self::Off | Self::Estimated => None,
+                Self::Off => None,
             },
-            estimate: self == Self::Estimated,
             ..EgressConfig::default()
         }
     }

@@ -235,8 +235,7 @@ impl NodeBuilder {
         self
     }
 
-    /// The pace of what leaves, and what each class gets of it. Default: no pace but what the peers'
-    /// reports say.
+    /// The pace of what leaves, and what each class gets of it. Default: no pace.
     pub fn egress(mut self, config: EgressConfig) -> Self {
         self.egress = config;
         self

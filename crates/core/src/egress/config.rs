@@ -18,8 +18,6 @@ pub struct EgressConfig {
     /// What each class gets of the pace at least while it has something to send, in percent, by
     /// [`Priority::index`]; together at most 100. Default: 0 (urgent goes first anyway), 10, 5.
     pub shares_percent: [u8; Priority::ALL.len()],
-    /// Whether the pace to a peer may be taken from what it reports. Default: yes.
-    pub estimate: bool,
 }
 
 impl Default for EgressConfig {
@@ -27,7 +25,6 @@ impl Default for EgressConfig {
         Self {
             rate_bits: None,
             shares_percent: [0, 10, 5],
-            estimate: true,
         }
     }
 }

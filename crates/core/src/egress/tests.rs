@@ -28,7 +28,6 @@ fn paced(shares_percent: [u8; 3]) -> Egress<u32> {
     Egress::new(&EgressConfig {
         rate_bits: Some(RATE),
         shares_percent,
-        estimate: false,
     })
 }
 
