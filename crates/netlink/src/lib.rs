@@ -10,4 +10,5 @@
 pub mod interface;
 mod message;
 pub mod nftables;
+pub mod qdisc;
 pub mod wireguard;
