@@ -410,6 +410,8 @@ def netadmin():
         full=f"1 make wm- 65535 {','.join(['172.16.0.1/32'] * 8)} {','.join(['100.64.0.0/10'] * 64)}",
         wireguard=f"1 make wm0 1420 {ours} {routes} {secret} 51820",
         wireguard_any_port=f"1 make wm0 1420   {secret} 0",
+        wireguard_limited=f"1 make wm0 1420   {secret} 0 9500000",
+        slow=f"1 make wm0 1420   {secret} 0 7999",
         system_port=f"1 make wm0 1420   {secret} 53",
         name=f"1 make eth0 1420 {ours} {routes}",
         public=f"1 make wm0 1420 {ours} 8.8.8.0/24",

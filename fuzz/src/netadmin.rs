@@ -16,8 +16,11 @@ pub fn run(bytes: &[u8]) {
             match request {
                 Request::Make(interface, settings) => {
                     check_interface(&interface);
-                    let port = settings.map_or(0, |settings| settings.listen_port);
-                    assert!(port == 0 || port > 1023);
+                    if let Some(settings) = settings {
+                        assert!(settings.listen_port == 0 || settings.listen_port > 1023);
+                        let rate = settings.rate_bits.unwrap_or(8_000);
+                        assert!((8_000..=1_000_000_000_000).contains(&rate), "{rate}");
+                    }
                 }
                 Request::SetPeer(change) => check_change(&change),
                 Request::RemovePeer(_) | Request::ReadFigures(_) => {}

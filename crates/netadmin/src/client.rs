@@ -21,7 +21,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// How long the helper may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -190,7 +189,7 @@ pub fn make_tun(socket: &Path, interface: &Interface) -> Result<Tun, Error> {
     }
 }
 
-/// Asks for an interface of the kernel's WireGuard, without peers. Port 0 is any free one.
+/// Asks for an interface of the kernel's WireGuard, without peers.
 ///
 /// # Errors
 ///
@@ -198,13 +197,8 @@ pub fn make_tun(socket: &Path, interface: &Interface) -> Result<Tun, Error> {
 pub fn make_wireguard(
     socket: &Path,
     interface: &Interface,
-    private_key: &Key,
-    listen_port: u16,
+    settings: WireguardSettings,
 ) -> Result<Wireguard, Error> {
-    let settings = WireguardSettings {
-        private_key: Zeroizing::new(*private_key),
-        listen_port,
-    };
     let request = Request::Make(interface.clone(), Some(settings));
     let (lease, _) = make(socket, &request)?;
     let turn = Mutex::new(());

@@ -39,7 +39,8 @@ fn run(socket: &Path) -> Result<Infallible, String> {
     privilege::drop_all_but_net_admin()?;
     let listener = listener::listen(socket)?;
     let interfaces = interfaces::Interfaces::new(socket)?;
-    interfaces.remove_left_behind()?;
+    let cleared = interfaces.remove_left_behind();
+    cleared.map_err(|error| format!("cannot remove what an earlier run left behind: {error}"))?;
     privilege::filter_system_calls()?;
     eprintln!("ready at {}", socket.display());
     server::run(listener, interfaces)

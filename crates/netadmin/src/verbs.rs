@@ -9,6 +9,7 @@
 //! ```text
 //! 1 make NAME MTU ADDRESSES ROUTES              make a TUN device
 //! 1 make NAME MTU ADDRESSES ROUTES SECRET PORT  make an interface of the kernel's WireGuard
+//! 1 make NAME MTU ADDRESSES ROUTES SECRET PORT RATE    the same, which sends RATE bits in a second
 //! 1 peer KEY change|replace [PRESHARED-KEY] [ENDPOINT] [KEEPALIVE] [ALLOWED-IPS]
 //! 1 remove KEY
 //! 1 figures FROM
@@ -27,7 +28,7 @@ mod peer;
 mod refusal;
 
 pub use interface::{
-    ADDRESSES_MAX, Interface, MTU_BYTES_MIN, NAME_PREFIX, Name, Prefix, ROUTES_MAX,
+    ADDRESSES_MAX, Interface, MTU_BYTES_MIN, NAME_PREFIX, Name, Prefix, RATE_BITS, ROUTES_MAX,
     WireguardSettings,
 };
 pub use peer::{
@@ -97,12 +98,9 @@ impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done(index) => write!(f, "{VERSION} done {index}"),
-            Self::Figures(figures, left) => {
-                write!(f, "{VERSION} figures {} {left}", figures.listen_port)?;
-                figures
-                    .peers
-                    .iter()
-                    .try_for_each(|peer| write!(f, " {peer}"))
+            Self::Figures(Figures { listen_port, peers }, left) => {
+                write!(f, "{VERSION} figures {listen_port} {left}")?;
+                peers.iter().try_for_each(|peer| write!(f, " {peer}"))
             }
             Self::Refused(Refusal { reason, detail }) => {
                 write!(f, "{VERSION} refused {} {detail}", *reason as u8)

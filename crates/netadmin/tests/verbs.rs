@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 use wiremesh_netadmin::verbs::{
     ALLOWED_IPS_MAX, FIGURES_MAX, Figures, Interface, Key, MTU_BYTES_MIN, Name, PeerChange,
-    PeerFigures, Prefix, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reason, Refusal, Reply, Request,
-    WireguardSettings,
+    PeerFigures, Prefix, RATE_BITS, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reason, Refusal, Reply,
+    Request, WireguardSettings,
 };
 use zeroize::Zeroizing;
 
@@ -32,6 +32,14 @@ fn settings(listen_port: u16) -> WireguardSettings {
     WireguardSettings {
         private_key: Zeroizing::new([0x50; 32]),
         listen_port,
+        rate_bits: None,
+    }
+}
+
+fn limited(rate_bits: u64) -> WireguardSettings {
+    WireguardSettings {
+        rate_bits: Some(rate_bits),
+        ..settings(0)
     }
 }
 
@@ -66,7 +74,7 @@ fn refused(request: &Request) -> Option<Refusal> {
 }
 
 /// Written by hand from the layout in `verbs.rs`.
-fn known() -> [(String, Request); 7] {
+fn known() -> [(String, Request); 8] {
     let key = "a1".repeat(32);
     let host = interface("wm0", &["fd77:6d00::1/128"], &["10.1.2.0/24"]);
     let bare = interface("wmx", &[], &[]);
@@ -77,7 +85,11 @@ fn known() -> [(String, Request); 7] {
         ),
         (
             format!("1 make wmx 1420   {} 51820", "50".repeat(32)),
-            Request::Make(bare, Some(settings(51820))),
+            Request::Make(bare.clone(), Some(settings(51820))),
+        ),
+        (
+            format!("1 make wmx 1420   {} 0 9500000", "50".repeat(32)),
+            Request::Make(bare, Some(limited(9_500_000))),
         ),
         (
             format!(
@@ -254,6 +266,28 @@ fn endpoints_are_outside_the_overlay_and_ports_are_not_the_systems() {
         let request = Request::Make(interface("wm0", &[], &[]), Some(settings(port)));
         assert_eq!(refused(&request).map(|refusal| refusal.reason), expected);
     }
+}
+
+#[test]
+fn a_rate_is_within_bounds_and_of_one_form() {
+    for (rate, expected) in [
+        ("7999", Some(Reason::Rate)),
+        ("8000", None),
+        ("1000000000000", None),
+        ("1000000000001", Some(Reason::Rate)),
+        ("0", Some(Reason::Rate)),
+        ("-", Some(Reason::Malformed)),
+        ("", Some(Reason::Malformed)),
+        ("08000", Some(Reason::Malformed)),
+        ("18446744073709551616", Some(Reason::Malformed)),
+        ("10000 10000", Some(Reason::Malformed)),
+    ] {
+        let text = format!("1 make wm0 1420   {} 0 {rate}", "50".repeat(32));
+        let refused = Request::parse(text.as_bytes()).err();
+        assert_eq!(refused.map(|refusal| refusal.reason), expected, "{rate}");
+    }
+    let request = Request::Make(interface("wm0", &[], &[]), Some(limited(7_999)));
+    assert_eq!(refused(&request), Some(Refusal::with(Reason::Rate, 7_999)));
 }
 
 #[test]
@@ -443,13 +477,14 @@ fn any_change() -> impl Strategy<Value = PeerChange> {
 /// Without `Debug`, so as its text, which `known_requests_read_and_write` ties to the request.
 fn any_request_text() -> impl Strategy<Value = String> {
     let port = prop_oneof![Just(0u16), 1024u16..];
-    let settings = prop::option::of((any::<Key>(), port));
+    let settings = prop::option::of((any::<Key>(), port, prop::option::of(RATE_BITS)));
     let text = |request: Request| emit(&request).expect("within bounds");
     prop_oneof![
         (any_interface(), settings).prop_map(move |(interface, settings)| {
-            let settings = settings.map(|(key, listen_port)| WireguardSettings {
+            let settings = settings.map(|(key, listen_port, rate_bits)| WireguardSettings {
                 private_key: Zeroizing::new(key),
                 listen_port,
+                rate_bits,
             });
             text(Request::Make(interface, settings))
         }),
@@ -478,8 +513,13 @@ proptest! {
     }
 
     #[test]
-    fn interfaces_come_back_as_they_were(interface in any_interface(), key: Key) {
-        let settings = WireguardSettings { private_key: Zeroizing::new(key), listen_port: 51820 };
+    fn interfaces_come_back_as_they_were(
+        interface in any_interface(),
+        key: Key,
+        rate_bits in prop::option::of(RATE_BITS),
+    ) {
+        let private_key = Zeroizing::new(key);
+        let settings = WireguardSettings { private_key, listen_port: 51820, rate_bits };
         for settings in [None, Some(settings)] {
             let request = Request::Make(interface.clone(), settings);
             let bytes = request.emit().expect("within bounds");

@@ -26,11 +26,13 @@ use std::sync::Arc;
 use wiremesh_core::{
     ControlConfig, KernelNode, NewNodeError, Node as CoreNode, NodeConfig, Routing,
 };
+use wiremesh_netadmin::verbs::WireguardSettings;
 use wiremesh_noise::crypto::hmac;
 use wiremesh_quic::{Provider, ResetKey, at_least_assumed, default_transport};
 use wiremesh_udp::{UdpConfig, UdpSockets};
 use wiremesh_wire::address::{CONTROL_NET, OVERLAY_NET, network_id};
 use wiremesh_wire::{SecretKey, Tai64n, address};
+use zeroize::Zeroizing;
 
 /// Questions to the application that are open at a time.
 const ASK_PENDING_MAX: u32 = 256;
@@ -120,7 +122,15 @@ impl NodeBuilder {
             port: self.port,
             udp: self.udp,
         };
-        let plane = open_plane(self.plane, listen, needs, own, secret_key).await?;
+        let plane = open_plane(
+            self.plane,
+            listen,
+            needs,
+            own,
+            secret_key,
+            self.egress.rate_bits,
+        )
+        .await?;
         let parts = TunnelParts {
             addresses: Addresses {
                 overlay: address::overlay_address(&node_id),
@@ -195,6 +205,7 @@ async fn open_plane(
     mut needs: Needs,
     own: Own,
     secret_key: SecretKey,
+    rate_bits: Option<u64>,
 ) -> Result<Plane, BindError> {
     needs.addresses.insert(0, own.overlay.into());
     match wanted {
@@ -217,7 +228,12 @@ async fn open_plane(
             let port = listen.port_of_all().map_err(BindError::Interface)?;
             needs.addresses.push(own.control.into());
             needs.routes.push(CONTROL_NET);
-            let open = move || KernelPlane::open(&interface, &needs, &own, &secret_key, port);
+            let settings = WireguardSettings {
+                private_key: Zeroizing::new(*secret_key.as_bytes()),
+                listen_port: port,
+                rate_bits,
+            };
+            let open = move || KernelPlane::open(&interface, &needs, &own, settings);
             let plane = in_thread(open).await?.map_err(BindError::Interface)?;
             Ok(Plane {
                 kernel: Some(Arc::new(plane)),

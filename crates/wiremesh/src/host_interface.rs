@@ -244,6 +244,8 @@ pub(crate) fn refused(wanted: &HostInterface, error: &Error) -> InterfaceError {
             "correct address and allowed-ips in the configuration"
         }
         Reason::NoWireguard => "`modprobe wireguard`, or use the tun mode",
+        Reason::NoShaper => "`modprobe sch_cake`, take the rate away, or use the tun mode",
+        Reason::Rate => "give a rate between 8 kbit/s and 1 Tbit/s",
         Reason::PortInUse => "another program has the port: name another one, or stop that program",
         Reason::Port => "name a port from 1024 on",
         Reason::Full => "end a program that holds one of its interfaces",

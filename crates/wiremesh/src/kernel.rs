@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use tokio::net::UdpSocket;
 use wiremesh_core::{KernelFigures, KernelPeerChange, KernelTask};
 use wiremesh_netadmin::client::{self, Wireguard};
-use wiremesh_netadmin::verbs::{PeerChange, PeerFigures};
+use wiremesh_netadmin::verbs::{PeerChange, PeerFigures, WireguardSettings};
 use wiremesh_wire::address::{CONTROL_PORT, STREAM_PORT};
-use wiremesh_wire::{NodeId, SecretKey, UnixTime};
+use wiremesh_wire::{NodeId, UnixTime};
 use zeroize::Zeroizing;
 
 pub(crate) use driver::run;
@@ -52,18 +52,12 @@ impl KernelPlane {
         wanted: &HostInterface,
         needs: &Needs,
         own: &Own,
-        secret_key: &SecretKey,
-        listen_port: u16,
+        settings: WireguardSettings,
     ) -> Result<Self, InterfaceError> {
         let interface = host_interface::interface(wanted, needs)?;
         let refused = |error| host_interface::refused(wanted, &error);
-        let wireguard = client::make_wireguard(
-            &wanted.helper,
-            &interface,
-            secret_key.as_bytes(),
-            listen_port,
-        )
-        .map_err(refused)?;
+        let wireguard =
+            client::make_wireguard(&wanted.helper, &interface, settings).map_err(refused)?;
         let figures = wireguard.figures().map_err(refused)?;
         let unusable = |error: io::Error| InterfaceError::Unusable(error.to_string());
         let control = SocketAddr::new(own.control.into(), CONTROL_PORT);

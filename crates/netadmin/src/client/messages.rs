@@ -43,7 +43,9 @@ impl Request {
                 write!(out, "make {name} {mtu} {addresses} {routes}")?;
                 settings.iter().try_for_each(|settings| {
                     let secret = Hex(&settings.private_key);
-                    write!(out, " {secret} {}", settings.listen_port)
+                    write!(out, " {secret} {}", settings.listen_port)?;
+                    let mut rate = settings.rate_bits.iter();
+                    rate.try_for_each(|rate| write!(out, " {rate}"))
                 })
             }
             Self::SetPeer(change) => {

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use wiremesh_netadmin::verbs::{Interface, Name, Prefix, Reason, Refusal, WireguardSettings};
-use wiremesh_netlink::{interface, nftables, wireguard};
+use wiremesh_netlink::{interface, nftables, qdisc, wireguard};
 
 /// An interface of ours.
 pub struct Made {
@@ -37,20 +37,15 @@ impl Interfaces {
     }
 
     /// Removes what a helper at the same socket left, and tables whose interface is gone.
-    pub fn remove_left_behind(&self) -> Result<(), String> {
-        let cannot = |error| format!("cannot look for interfaces left behind: {error}");
-        let (ours, others): (Vec<_>, Vec<_>) = interface::links()
-            .map_err(cannot)?
-            .into_iter()
-            .partition(|link| link.alias == self.mark);
+    pub fn remove_left_behind(&self) -> io::Result<()> {
+        let is_ours = |link: &interface::Link| link.alias == self.mark;
+        let (ours, others): (Vec<_>, Vec<_>) = interface::links()?.into_iter().partition(is_ours);
         for link in &ours {
-            interface::delete(link.index)
-                .map_err(|error| format!("cannot remove {}, left behind: {error}", link.name))?;
+            interface::delete(link.index)?;
         }
-        for name in nftables::interfaces().map_err(cannot)? {
+        for name in nftables::interfaces()? {
             if others.iter().all(|link| link.name != name) {
-                nftables::remove(&name)
-                    .map_err(|error| format!("cannot remove the table of {name}: {error}"))?;
+                nftables::remove(&name)?;
             }
         }
         Ok(())
@@ -112,6 +107,12 @@ impl Interfaces {
                 .map_err(at("set key and port"))?;
         }
         interface::set_limits(index, wanted.mtu_bytes.into(), 1000).map_err(at("set its MTU"))?;
+        if let Some(rate) = wireguard.and_then(|settings| settings.rate_bits) {
+            qdisc::set(index, rate).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Reason::NoShaper.into(),
+                _ => at("limit its rate")(error),
+            })?;
+        }
         for own in &wanted.addresses {
             interface::add_address(index, own.address, own.bits).map_err(at("add an address"))?;
         }

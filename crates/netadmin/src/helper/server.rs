@@ -49,11 +49,10 @@ struct Server {
 
 /// Serves until the process is ended.
 pub fn run(listener: OwnedFd, interfaces: Interfaces) -> Result<Infallible, String> {
-    let clients = Vec::new();
     let mut server = Server {
         listener,
         interfaces,
-        clients,
+        clients: Vec::new(),
     };
     loop {
         let ready = server.wait()?;
@@ -97,15 +96,14 @@ impl Server {
         let same_user = |client: &&Client| client.peer.uid == peer.uid;
         let of_user = self.clients.iter().filter(same_user).count();
         let full = self.clients.len() >= CLIENTS_MAX || of_user >= CLIENTS_OF_USER_MAX;
-        let (since, made) = (Instant::now(), None);
         match (peer.allowed, full) {
             (false, _) => refuse(&socket, peer, Reason::Foreign.into()),
             (true, true) => refuse(&socket, peer, Reason::Full.into()),
             (true, false) => self.clients.push(Client {
                 socket,
                 peer,
-                since,
-                made,
+                since: Instant::now(),
+                made: None,
             }),
         }
     }

@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 pub const ADDRESSES_MAX: usize = 8;
 /// Routes of one interface, at most.
 pub const ROUTES_MAX: usize = 64;
+/// How much an interface may be limited to: 8 kbit/s to 1 Tbit/s.
+pub const RATE_BITS: std::ops::RangeInclusive<u64> = 8_000..=1_000_000_000_000;
 /// The smallest MTU: that of IPv6.
 pub const MTU_BYTES_MIN: u16 = 1280;
 /// The start of every name.
@@ -167,24 +169,30 @@ pub struct WireguardSettings {
     pub private_key: Zeroizing<Key>,
     /// Its UDP port; 0 is any free one. Those below 1024 are the system's.
     pub listen_port: u16,
+    /// Bits per second that it may send, by class; within [`RATE_BITS`]. None is no limit.
+    pub rate_bits: Option<u64>,
 }
 
 impl WireguardSettings {
     pub(crate) fn check(&self) -> Result<(), Refusal> {
-        match self.listen_port {
-            1..1024 => Err(Refusal::with(Reason::Port, self.listen_port)),
+        match (self.listen_port, self.rate_bits) {
+            (1..1024, _) => Err(Refusal::with(Reason::Port, self.listen_port)),
+            (_, Some(rate)) if !RATE_BITS.contains(&rate) => Err(Refusal::with(Reason::Rate, rate)),
             _ => Ok(()),
         }
     }
 
     pub(super) fn read(fields: &[&str]) -> Result<Option<Self>, Refusal> {
-        let [secret, port] = fields else {
-            let none = fields.is_empty().then_some(None);
-            return none.ok_or(Reason::Malformed.into());
+        let (secret, port, rate_bits) = match fields {
+            [] => return Ok(None),
+            [secret, port] => (secret, port, None),
+            [secret, port, rate] => (secret, port, Some(parse(rate)?)),
+            _ => return Err(Reason::Malformed.into()),
         };
         let settings = Self {
             private_key: Zeroizing::new(key(secret)?),
             listen_port: parse(port)?,
+            rate_bits,
         };
         settings.check().map(|()| Some(settings))
     }

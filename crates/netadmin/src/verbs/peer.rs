@@ -59,20 +59,12 @@ impl PeerChange {
     }
 
     pub(super) fn read(fields: &[&str]) -> Result<Self, Refusal> {
-        let &[
-            public_key,
-            how,
-            preshared_key,
-            endpoint,
-            keepalive,
-            allowed_ips,
-        ] = fields
-        else {
+        let &[peer, how, psk, endpoint, keepalive, nets] = fields else {
             return Err(Reason::Malformed.into());
         };
-        let preshared_key = maybe(preshared_key, |text| key(text).map(Zeroizing::new))?;
+        let preshared_key = maybe(psk, |text| key(text).map(Zeroizing::new))?;
         let change = Self {
-            public_key: key(public_key)?,
+            public_key: key(peer)?,
             replace: match how {
                 "replace" => true,
                 "change" => false,
@@ -81,7 +73,7 @@ impl PeerChange {
             preshared_key,
             endpoint: maybe(endpoint, parse)?,
             keepalive_seconds: maybe(keepalive, parse)?,
-            allowed_ips: maybe(allowed_ips, list)?,
+            allowed_ips: maybe(nets, list)?,
         };
         change.check().map(|()| change)
     }

@@ -47,6 +47,8 @@ reasons! {
     PortInUse: "the UDP port is in use",
     Endpoint: "an endpoint within the overlay",
     Peers: "the interface has as many peers or allowed IPs as it takes",
+    Rate: "a rate outside 8 kbit/s to 1 Tbit/s",
+    NoShaper: "the kernel cannot limit the rate: it has no CAKE (sch_cake)",
 }
 
 /// Why the helper did nothing.

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use wiremesh_netadmin::client::{self, Error};
 use wiremesh_netadmin::verbs::{
-    Interface, Name, Prefix, REPLY_BYTES_MAX, Reason, Refusal, Reply, Request,
+    Interface, Name, Prefix, REPLY_BYTES_MAX, Reason, Refusal, Reply, Request, WireguardSettings,
 };
+use zeroize::Zeroizing;
 
 /// The node's user.
 pub const NODE_UID: u32 = 65_534;
@@ -402,7 +403,14 @@ fn client_process() {
     let (socket, wanted) = (Path::new(socket), wanted(name));
     let made: Result<Box<dyn Any>, Error> = match kind {
         "tun" => client::make_tun(socket, &wanted).map(|tun| Box::new(tun) as _),
-        _ => client::make_wireguard(socket, &wanted, &[7; 32], 0).map(|made| Box::new(made) as _),
+        _ => {
+            let settings = WireguardSettings {
+                private_key: Zeroizing::new([7; 32]),
+                listen_port: 0,
+                rate_bits: None,
+            };
+            client::make_wireguard(socket, &wanted, settings).map(|made| Box::new(made) as _)
+        }
     };
     match &made {
         Ok(_) => eprintln!("made"),

@@ -37,13 +37,14 @@ fn host_with_wireguard() -> Option<Host> {
 }
 
 fn make(host: &Host, wanted: &Interface) -> Result<Wireguard, Error> {
-    client::make_wireguard(&host.socket, wanted, &SECRET, PORT)
+    client::make_wireguard(&host.socket, wanted, settings(PORT))
 }
 
 fn settings(listen_port: u16) -> WireguardSettings {
     WireguardSettings {
         private_key: Zeroizing::new(SECRET),
         listen_port,
+        rate_bits: None,
     }
 }
 
@@ -141,7 +142,7 @@ fn interface_is_as_asked_for_and_goes_with_the_connection() {
     drop(made);
     host.wait_for(&before);
     // Port 0 is one that the kernel chooses.
-    let made = client::make_wireguard(&host.socket, &wanted("wm0"), &SECRET, 0).expect("made");
+    let made = client::make_wireguard(&host.socket, &wanted("wm0"), settings(0)).expect("made");
     assert_ne!(made.figures().expect("told").listen_port, 0);
 }
 
@@ -249,7 +250,7 @@ fn name_and_port_in_use_leave_everything_as_it_was() {
     first.set_peer(&full_change(key(7))).expect("set");
     let before = host.state();
     let refused = |wanted: &Interface, port| {
-        let error = client::make_wireguard(&host.socket, wanted, &SECRET, port);
+        let error = client::make_wireguard(&host.socket, wanted, settings(port));
         let error = error.expect_err("in use");
         assert_eq!(host.state(), before, "{error}");
         match error {
@@ -271,7 +272,11 @@ fn name_and_port_in_use_leave_everything_as_it_was() {
 
 /// Another client has no way to the interface or the peers of the first.
 fn make_other_user_of(host: &Host, first: &Wireguard) {
-    let second = client::make_wireguard(&host.socket, &other("wm1"), &[0x58; 32], 0);
+    let others = WireguardSettings {
+        private_key: Zeroizing::new([0x58; 32]),
+        ..settings(0)
+    };
+    let second = client::make_wireguard(&host.socket, &other("wm1"), others);
     let second = second.expect("made");
     assert_eq!(keys(&second), [].into());
     second.remove_peer(&key(7)).expect("it has none");
