@@ -8,6 +8,7 @@ mod bench;
 mod exec;
 mod install;
 mod security;
+mod topic;
 mod wireguard;
 
 pub use access::{ForwardArgs, ProxyArgs};
@@ -18,6 +19,7 @@ pub use install::InstallArgs;
 pub use security::{
     PinCommand, PinLowerArgs, PinPlace, PinShowArgs, PolicyArgs, SuitesArgs, Switch,
 };
+pub use topic::{PublishArgs, SubscribeArgs};
 pub use wireguard::{ExportArgs, ImportArgs, WgArgs, from_other_name};
 
 use crate::units::BitRate;
@@ -56,6 +58,10 @@ pub enum Command {
     Receive(ReceiveArgs),
     /// Connects standard input and output with those of another host
     Pipe(PipeArgs),
+    /// Sends an object to every node of a topic
+    Publish(PublishArgs),
+    /// Shows the objects of a topic as they come in
+    Subscribe(SubscribeArgs),
     /// Measures the tunnel between two hosts, beside plain UDP and TCP on the same path
     Bench(BenchArgs),
     /// Sends ICMP echo requests to a peer, inside the tunnel

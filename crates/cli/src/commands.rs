@@ -17,9 +17,11 @@ pub(crate) mod ping;
 mod pipe;
 mod policy;
 mod proxy;
+mod publish;
 mod receive;
 mod send;
 mod show;
+mod subscribe;
 mod suites;
 pub(crate) mod up;
 mod upgrade;
@@ -76,6 +78,8 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Send(args) => send::run(args).await,
         Command::Receive(args) => receive::run(args).await,
         Command::Pipe(args) => pipe::run(args).await,
+        Command::Publish(args) => publish::run(args).await,
+        Command::Subscribe(args) => subscribe::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Ping(args) => ping::run(args).await,
         Command::Proxy(args) => proxy::run(args).await,

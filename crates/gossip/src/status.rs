@@ -111,6 +111,8 @@ pub struct Memory {
     pub held: usize,
     /// Bytes of their contents.
     pub store_bytes: usize,
+    /// Those of own large objects that not all neighbours have yet.
+    pub pinned_bytes: usize,
     /// Bytes that wait in queues.
     pub queue_bytes: usize,
     /// Ids that wait to be announced.

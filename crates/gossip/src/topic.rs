@@ -403,6 +403,7 @@ impl Topic {
             seen: self.objects.seen_len(),
             held: self.objects.held_len(),
             store_bytes: self.objects.bytes(),
+            pinned_bytes: self.pinned_bytes,
             queue_bytes: queues.map(|queue| queue.bytes).sum(),
             announced: announced.map(Vec::len).sum(),
             missing: self.missing.len(),

@@ -14,8 +14,13 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn run(name: &str, expected: &[&str]) {
+    run_with(name, &[], expected);
+}
+
+fn run_with(name: &str, arguments: &[&str], expected: &[&str]) {
     let path = example(name);
     let output = Command::new(&path)
+        .args(arguments)
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let said = String::from_utf8_lossy(&output.stdout);
@@ -29,6 +34,12 @@ fn run(name: &str, expected: &[&str]) {
 #[test]
 fn echo() {
     run("echo", &["client: hello through the tunnel"]);
+}
+
+#[test]
+fn broadcast_32() {
+    let expected = ["8 nodes, 300 objects", "each object exactly once"];
+    run_with("broadcast_32", &["8", "300"], &expected);
 }
 
 #[test]

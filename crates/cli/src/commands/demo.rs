@@ -3,6 +3,8 @@
 //! Owns the story that it tells. The nodes are ordinary ones: real UDP sockets on loopback, real
 //! handshakes, and nothing between them but their tickets.
 
+mod topic;
+
 use crate::args::DemoArgs;
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -92,6 +94,9 @@ async fn demo(args: &DemoArgs) -> Result<(), Failure> {
     }
     say::note("");
     say::print(table(&links).draw(Style::stdout()))?;
+    say::note("");
+    let nodes = std::iter::once(&hub).chain(links.iter().map(|link| &link.node));
+    topic::run(&nodes.collect::<Vec<_>>()).await?;
     tell_the_end(&links, begun);
     for link in &links {
         link.connection.close(0u32.into(), b"done");

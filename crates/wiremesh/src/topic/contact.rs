@@ -1,6 +1,6 @@
 //! Where a node is, as topics pass it on: a few socket addresses in a few bytes.
 //!
-//! Owns their layout (docs/spec.md section 8.8) and which of the addresses that strangers name are
+//! Owns their layout (docs/spec.md section 9.2) and which of the addresses that strangers name are
 //! worth a packet. Never sends one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,6 +1,6 @@
 //! One stream of a link: the messages of one class and topic, in one direction.
 //!
-//! Owns the layout of the stream (docs/spec.md section 8.7): a header, then messages with their
+//! Owns the layout of the stream (docs/spec.md section 9.1): a header, then messages with their
 //! length in front. Never reads ahead of what the topic takes, and never takes a message from the
 //! topic before the one before it is quinn's.
 

@@ -20,7 +20,7 @@ use wiremesh_core::PeerKey;
 use wiremesh_gossip::TopicId;
 use wiremesh_wire::{NodeId, Priority};
 
-/// Application codes of QUIC; docs/spec.md section 8.7.
+/// Application codes of QUIC; docs/spec.md section 9.1.
 pub(super) mod code {
     /// Nothing is wrong.
     pub(crate) const DONE: u32 = 0;
