@@ -51,6 +51,8 @@ class Hosts:
         self.processes = []
         self.daemons = []
         self.keys = []
+        # Further words for `wiremesh up`.
+        self.up_words = []
         # Processes whose network is the tunnel's, where that is not the host's.
         self.users = {}
 
@@ -218,7 +220,7 @@ def node(mode):
             process = hosts.start(end, *USER, *capability, helper, "--socket", socket, daemon=False)
             hosts.wait(end, process, lambda: os.path.exists(socket))
             process = hosts.start(end, *USER, program("wiremesh", BUILD), "up", "--mode", mode, *words, "--helper",
-                                  socket, "--interface", "wmt0")
+                                  socket, "--interface", "wmt0", *hosts.up_words)
             hosts.wait(end, process, lambda: hosts.there(end, "wmt0"))
         return overlay_address(hosts)
     return up
