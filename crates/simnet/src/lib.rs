@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod delays;
+pub mod message;
 pub mod priority;
 pub mod traffic;
 pub mod world;

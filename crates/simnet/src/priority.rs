@@ -25,7 +25,7 @@ pub const MODEM: LinkConfig = LinkConfig {
 };
 
 /// How long bulk runs before the first message counts: longer than slow start.
-const WARM_UP: Duration = Duration::from_secs(3);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(3);
 
 /// What an urgent message travels in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

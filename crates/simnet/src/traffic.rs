@@ -51,6 +51,11 @@ impl Received {
         self.with(|totals| totals.delays.add(delay));
     }
 
+    /// Notes so many bytes of bulk.
+    pub fn bulk(&self, len: usize) {
+        self.with(|totals| totals.bytes[Priority::Bulk.index()] += len as u64);
+    }
+
     fn part(&self, part: &[u8]) {
         let class = part.first().map_or(0, |byte| usize::from(byte & !OBJECT));
         self.with(|totals| totals.bytes[class] += part.len() as u64);
