@@ -6,6 +6,7 @@
 pub mod attacks;
 pub mod host;
 pub mod life;
+pub mod limited;
 pub mod mixed;
 pub mod ordinary;
 pub mod privilege;
@@ -67,6 +68,9 @@ const WITH_INTERFACE: &[ForMode] = &[
     ("nobody_dials_streams_as_the_node", attacks::as_the_node),
 ];
 
+/// What only the kernel does.
+const OF_THE_KERNEL: &[ForMode] = &[("a_rate_is_kept_and_urgent_goes_first", limited::rate)];
+
 /// The scenarios of some modes, and those with several modes at once where these are among them.
 pub fn cases(modes: &[Mode]) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -75,7 +79,11 @@ pub fn cases(modes: &[Mode]) -> Vec<Case> {
             Mode::Rootless => &[],
             Mode::Tun | Mode::Kernel => WITH_INTERFACE,
         };
-        for &(name, run) in EVERY.iter().chain(with) {
+        let own = match mode {
+            Mode::Rootless | Mode::Tun => &[],
+            Mode::Kernel => OF_THE_KERNEL,
+        };
+        for &(name, run) in EVERY.iter().chain(with).chain(own) {
             cases.push(Case {
                 name: format!("{}::{name}", mode.word()),
                 run: Box::new(move || run(mode)),

@@ -12,7 +12,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 use tokio::time::timeout;
-use wiremesh::{BindError, Connection, Endpoint, HostInterface, Node, NodeId, PeerConfig};
+use wiremesh::{
+    BindError, Connection, EgressConfig, Endpoint, HostInterface, Node, NodeId, PeerConfig,
+};
 
 const USAGE: &str = "mode_node FILE SOCKET    FILE has lines of the form key=value; peer=ID ENDPOINT KIND [PSK] may be repeated";
 const PROTOCOL: &str = "interop-echo/1";
@@ -60,6 +62,12 @@ async fn start(text: &str) -> Outcome<Node> {
         "kernel" => builder.kernel(interface()?),
         word => return Err(format!("mode={word}").into()),
     };
+    if let Some(rate) = settings.get("egress_rate") {
+        builder = builder.egress(EgressConfig {
+            rate_bits: Some(rate.parse()?),
+            ..EgressConfig::default()
+        });
+    }
     let node = builder.bind().await.map_err(|error| match &error {
         BindError::Interface(why) => format!("{why}; fix: {}", why.fix()),
         _ => error.to_string(),

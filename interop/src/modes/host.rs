@@ -64,6 +64,8 @@ pub struct Host {
     pub keys: KeyPair,
     /// Where the host is.
     pub address: String,
+    /// The rate that its node is given at its next start.
+    pub rate_bits: Option<u64>,
     folder: PathBuf,
     known: Vec<Known>,
     helper: Option<Running>,
@@ -145,6 +147,7 @@ impl Host {
             place,
             keys: KeyPair::generate()?,
             address,
+            rate_bits: None,
             folder,
             known: Vec::new(),
             helper: None,
@@ -327,6 +330,9 @@ impl Host {
             self.keys.secret,
             self.file("state"),
         );
+        if let Some(rate) = self.rate_bits {
+            lines += &format!("egress_rate={rate}\n");
+        }
         let mut config = format!(
             "[node]\nkey = \"key\"\nlisten = [\"0.0.0.0:{PORT}\"]\nstate-dir = \"state\"\n\
              control-socket = \"sock\"\nlog = \"debug\"\n"
