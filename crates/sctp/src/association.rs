@@ -7,7 +7,7 @@
 //! again with its window: then dcsctp chooses anew which stream is next. It reads no clock.
 
 use crate::confined::Confined;
-use crate::packet::{self, class, close_window, cumulative_tsn, sack};
+use crate::packet::{self, class, close_window, cumulative_tsn, may_end, sack};
 use dcsctp::api::{
     DcSctpSocket, Message, Options, SendError, SendOptions, SocketEvent, SocketState, SocketTime,
     StreamId,
@@ -53,6 +53,9 @@ pub(crate) struct Association {
     /// Packets for which the way out still counts as narrow: one had to wait.
     narrow: u32,
     classes: BTreeMap<u16, Priority>,
+    /// Messages that came before the end: dcsctp drops what is unread when an association ends. At
+    /// most one receive window of them.
+    kept: VecDeque<Message>,
     pub(crate) end: Option<End>,
     opened: bool,
     /// Wakes everybody who waits for something here.
@@ -70,6 +73,7 @@ impl Association {
             newest: None,
             narrow: 0,
             classes: BTreeMap::new(),
+            kept: VecDeque::new(),
             end: None,
             opened: false,
             changed: Arc::new(Notify::new()),
@@ -94,6 +98,10 @@ impl Association {
             if self.narrow > 0 && !self.outgoing.is_empty() {
                 close_window(packet);
             }
+        }
+        if self.kept.is_empty() && may_end(packet) {
+            self.kept
+                .extend(std::iter::from_fn(|| self.socket.get_next_message()));
         }
         self.socket.handle_input(packet);
         self.collect();
@@ -191,7 +199,8 @@ impl Association {
     }
 
     pub(crate) fn receive(&mut self) -> Option<Message> {
-        let message = self.socket.get_next_message();
+        let kept = self.kept.pop_front();
+        let message = kept.or_else(|| self.socket.get_next_message());
         self.collect();
         message
     }

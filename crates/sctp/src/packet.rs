@@ -10,7 +10,11 @@ const CHUNK_HEADER_LEN: usize = 4;
 const DATA: u8 = 0;
 pub(crate) const INIT: u8 = 1;
 const SACK: u8 = 3;
+const ABORT: u8 = 6;
+const SHUTDOWN: u8 = 7;
+const SHUTDOWN_ACK: u8 = 8;
 pub(crate) const COOKIE_ECHO: u8 = 10;
+const SHUTDOWN_COMPLETE: u8 = 14;
 const I_DATA: u8 = 64;
 /// Where the advertised receiver window is in a SACK chunk.
 const WINDOW: std::ops::Range<usize> = 8..12;
@@ -42,6 +46,12 @@ fn chunks(packet: &[u8]) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
 /// The type of the first chunk.
 pub(crate) fn first_chunk(packet: &[u8]) -> Option<u8> {
     packet.get(HEADER_LEN).copied()
+}
+
+/// Whether there is a chunk with which an association may end.
+pub(crate) fn may_end(packet: &[u8]) -> bool {
+    let ends = [ABORT, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE];
+    chunks(packet).any(|range| ends.contains(&packet[range.start]))
 }
 
 /// The best class among the streams whose data is in the packet; a packet without data is urgent,

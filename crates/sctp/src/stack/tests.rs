@@ -6,6 +6,8 @@ use crate::handle::SendMode;
 use dcsctp::api::{Message, PpId, SendOptions, StreamId};
 use std::time::Instant;
 
+mod attacks;
+
 const CLIENT: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 const SERVER: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 const PORT: u16 = 5000;
@@ -318,6 +320,26 @@ fn a_peer_has_so_many_associations_and_no_more() {
     let now = pair.now;
     pair.ends[1].let_go(now, server.0, server.1);
     assert_eq!(pair.ends[1].check_room(CLIENT), Ok(()));
+}
+
+#[test]
+fn what_was_given_before_a_shutdown_arrives() {
+    for seed in 1..=5 {
+        let mut pair = Pair::new(&SctpConfig::default());
+        pair.rate = Some(12_500_000);
+        let [client, server] = pair.connect();
+        pair.random = seed;
+        pair.faults.loss = 10;
+        for stream in 0..3 {
+            pair.give(0, client, stream, numbered(7, 900_000), SendMode::default());
+        }
+        pair.at(0, client).shut_down();
+        pair.ends[0].settle(client.0);
+        pair.run_until(|pair| pair.at(1, server).end == Some(End::Shutdown));
+        let got: Vec<_> = std::iter::from_fn(|| pair.take(1, server)).collect();
+        assert_eq!(got.len(), 3, "seed {seed}");
+        assert!(got.iter().all(|(_, message)| message.len() == 900_000));
+    }
 }
 
 #[test]

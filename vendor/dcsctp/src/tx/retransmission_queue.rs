@@ -676,6 +676,11 @@ impl RetransmissionQueue {
         self.outstanding_data.unacked_items()
     }
 
+    /// Whether any chunk is in flight or waits to be sent again.
+    pub fn has_unacked(&self) -> bool {
+        self.unacked_items() != 0 || self.outstanding_data.has_data_to_be_retransmitted()
+    }
+
     /// Returns the number of bytes that may be sent in a single packet according to the congestion
     /// control algorithm.
     fn max_bytes_to_send(&self) -> usize {
