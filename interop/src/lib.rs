@@ -25,5 +25,6 @@ pub mod process;
 pub mod programs;
 pub mod runner;
 pub mod scenarios;
+pub mod sctp;
 pub mod stock;
 pub mod uapi;
