@@ -4,7 +4,7 @@
 //! counts.
 
 use crate::clock::{Kind, OBJECT_BYTES, stamped};
-use crate::{Outcome, SCTP_PORT, TOPIC, WARM_UP};
+use crate::{LINGER, Outcome, SCTP_PORT, TOPIC, WARM_UP};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -31,6 +31,7 @@ pub async fn on_streams(connection: &Connection, is_loaded: bool, messages: u32)
         sleep(pause(number)).await;
         connection.send_datagram_with(Priority::Urgent, stamped(Kind::Datagram).into())?;
     }
+    sleep(LINGER).await;
     Ok(())
 }
 
@@ -82,6 +83,8 @@ pub async fn on_topic(
         let (topic, message) = (topic.clone(), stamped(Kind::Object));
         tokio::spawn(async move { topic.publish(message, Priority::Urgent, LIFETIME).await });
     }
+    // Not before the last one has arrived: then the node leaves the topic.
+    sleep(LINGER).await;
     Ok(())
 }
 
@@ -115,6 +118,7 @@ pub async fn on_sctp(node: &Node, receiver: NodeId, is_loaded: bool, messages: u
             tokio::spawn(async move { association.send(URGENT_STREAM, 0, message, mode).await });
         }
     }
+    sleep(LINGER).await;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::sleep;
-use wiremesh::{Connection, EgressConfig, Endpoint, Node, NodeStatus, PeerConfig};
+use wiremesh::{EgressConfig, Endpoint, Node, NodeStatus, PeerConfig};
 use wiremesh::{Priority, SecretKey, node_id};
 
 const USAGE: &str = "\
@@ -106,15 +106,10 @@ async fn send(node: &Node, carrier: &str, is_loaded: bool, messages: u32) -> Out
         "sctp" => carry::on_sctp(node, receiver, is_loaded, messages).await,
         word => Err(format!("no carrier is called {word}").into()),
     }?;
-    sleep(LINGER).await;
-    end(&connection).await;
-    Ok(())
-}
-
-/// Closes in an orderly way: the other end prints its figures when it hears of it.
-async fn end(connection: &Connection) {
+    // The other end prints its figures when it hears of it.
     connection.close(0u32.into(), b"done");
     sleep(LINGER).await;
+    Ok(())
 }
 
 fn egress(status: &NodeStatus) -> serde_json::Value {
